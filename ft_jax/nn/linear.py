@@ -1,0 +1,46 @@
+"""The affine map, with its logical axes."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+Init = str | float
+"""`"lecun"`, `"zeros"`, or the standard deviation of a normal distribution."""
+
+
+def initializer(init: Init, axes: tuple[str | None, ...], in_axis: Any = -2) -> Any:
+    """The initialiser named by `init`, boxed with the logical `axes` of the array it makes."""
+    if init == "zeros":
+        base = nn.initializers.zeros
+    elif init == "lecun":
+        base = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal", in_axis=in_axis)
+    elif isinstance(init, float):
+        base = nn.initializers.normal(init)
+    else:
+        raise ValueError(f"init {init!r}; expected 'lecun', 'zeros' or a float")
+    return nn.with_logical_partitioning(base, axes)
+
+
+class Linear(nn.Module):
+    """y = x @ kernel + bias, over the last axis; kernel [inputs, outputs]."""
+
+    inputs: int
+    outputs: int
+    axes: tuple[str, str] = ("embed", "mlp")
+    use_bias: bool = True
+    init: Init = "lecun"
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b o"]:
+        """Computes in `dtype`, or where it is None in the type of `x`."""
+        shape = (self.inputs, self.outputs)
+        kernel = self.param("kernel", initializer(self.init, self.axes), shape)
+        dtype = self.dtype or x.dtype
+        y = jnp.matmul(x.astype(dtype), kernel.astype(dtype))
+        if self.use_bias:
+            zeros = nn.with_logical_partitioning(nn.initializers.zeros, ("norm",))
+            y = y + self.param("bias", zeros, (self.outputs,)).astype(dtype)
+        return y

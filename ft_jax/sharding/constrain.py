@@ -1,0 +1,61 @@
+"""Logical names onto arrays; a name nobody knows is an error, not a silent replication.
+
+Tests: tests/sharding/constrain_test.py, tests/multidevice.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax
+from flax.linen.spmd import RulesFallback
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from ft_jax.errors import UsageError
+from ft_jax.sharding.axes import AXES
+from ft_jax.sharding.rules import TABLES
+
+
+@contextlib.contextmanager
+def partitioned(mesh: Mesh, rules: str) -> Iterator[None]:
+    """Inside, `constrain` resolves names by the table `rules` on `mesh`."""
+    if rules not in TABLES:
+        raise UsageError(f"mesh.rules: got {rules!r}; expected one of {sorted(TABLES)}")
+    with mesh, nn.logical_axis_rules(TABLES[rules]):
+        yield
+
+
+def constrain(x: jax.Array, *names: str | None) -> jax.Array:
+    """Pins `x` to the mesh axes of its logical `names`; outside of `partitioned` it is `x`.
+
+    Raises:
+      ValueError: A name is not in `ft_jax/sharding/axes.py`.
+    """
+    if unknown := {name for name in names if name is not None} - AXES:
+        raise ValueError(f"unknown logical axes {sorted(unknown)}; see ft_jax/sharding/axes.py")
+    if not nn.get_logical_axis_rules():
+        return x
+    return nn.with_logical_constraint(x, names, fallback=RulesFallback.RAISE_ERROR)
+
+
+def shardings(abstract: Any, mesh: Mesh, rules: str) -> Any:
+    """NamedShardings of a tree of (boxed) abstract arrays; leaves without names are replicated.
+
+    Derive the whole train state's from one `jax.eval_shape` of its initialisation: the optimizer's
+    moments keep the boxes of their parameters, where `jax.jit(optimizer.init)` would replicate.
+
+    Raises:
+      ValueError: A parameter carries a name that is not in `ft_jax/sharding/axes.py`.
+    """
+    specs = nn.get_partition_spec(abstract)
+    is_spec = lambda spec: isinstance(spec, PartitionSpec)  # noqa: E731
+    names = {name for spec in jax.tree.leaves(specs, is_leaf=is_spec) for name in spec}
+    if unknown := names - AXES - {None}:
+        raise ValueError(f"unknown logical axes {sorted(unknown)}; see ft_jax/sharding/axes.py")
+    return nn.logical_to_mesh_sharding(specs, mesh, list(TABLES[rules]))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The sharding of a value every device holds whole."""
+    return NamedSharding(mesh, PartitionSpec())

@@ -1,0 +1,51 @@
+"""The device mesh: four named axes over whatever devices there are.
+
+  data      samples; gradients are summed over it (slow links between slices are best here)
+  fsdp      samples and the split of the weights
+  context   spatial positions of one sample
+  tensor    heads and hidden widths
+
+Axes are `AxisType.Auto` (the compiler places collectives); `jax.make_mesh` would default to
+Explicit, under which Linen's boxed parameters cannot be initialised.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import jax
+from jax.sharding import AxisType, Mesh
+
+from ft_jax.errors import UsageError
+
+AXES = ("data", "fsdp", "context", "tensor")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Sizes of the mesh axes; at most one may be -1 and takes the devices that are left."""
+
+    data: int = -1
+    fsdp: int = 1
+    context: int = 1
+    tensor: int = 1
+    rules: str = "fsdp"  # a table of ft_jax/sharding/rules.py
+
+
+def make(cfg: Config, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Builds the mesh of `cfg` over `devices` (default: all).
+
+    Raises:
+      UsageError: The axis sizes do not multiply to the number of devices.
+    """
+    devices = list(jax.devices() if devices is None else devices)
+    sizes = [getattr(cfg, axis) for axis in AXES]
+    if sizes.count(-1) > 1:
+        raise UsageError(f"mesh: {sizes.count(-1)} axes are -1; expected at most one")
+    known = math.prod(size for size in sizes if size != -1)
+    if -1 in sizes and known > 0 and len(devices) % known == 0:
+        sizes[sizes.index(-1)] = len(devices) // known
+    if math.prod(sizes) != len(devices):
+        text = " x ".join(f"{axis} {size}" for axis, size in zip(AXES, sizes, strict=True))
+        raise UsageError(f"mesh: {text} is not {len(devices)} devices; expected their product")
+    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
