@@ -31,7 +31,7 @@ class Conv(nn.Module):
     padding: Padding = "SAME"
     groups: int = 1
     use_bias: bool = True
-    init: Init = "lecun"
+    initial: Init = "lecun"
     dtype: Any = None
 
     @nn.compact
@@ -41,7 +41,7 @@ class Conv(nn.Module):
         axes = ("spatial",) * rank + ("conv_in", "conv_out")
         in_axis = tuple(range(rank + 1))
         shape = (*self.kernel, self.inputs // self.groups, self.outputs)
-        kernel = self.param("kernel", initializer(self.init, axes, in_axis), shape)
+        kernel = self.param("kernel", initializer(self.initial, axes, in_axis), shape)
         dtype = self.dtype or x.dtype
         strides = (self.strides,) * rank if isinstance(self.strides, int) else self.strides
         y = convolve(x.astype(dtype), kernel.astype(dtype), strides, self.padding, self.groups)

@@ -14,13 +14,13 @@ class Embed(nn.Module):
 
     rows: int
     width: int
-    init: float = 0.02
+    initial: float = 0.02
 
     @nn.compact
     def __call__(self, ids: Int[Array, "*b"]) -> Float[Array, "*b c"]:
         """One row an index."""
         table = self.param(
-            "table", initializer(self.init, ("vocab", "embed")), (self.rows, self.width)
+            "table", initializer(self.initial, ("vocab", "embed")), (self.rows, self.width)
         )
         return jnp.take(jnp.asarray(table), ids, axis=0)
 

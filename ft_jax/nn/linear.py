@@ -30,14 +30,14 @@ class Linear(nn.Module):
     outputs: int
     axes: tuple[str, str] = ("embed", "mlp")
     use_bias: bool = True
-    init: Init = "lecun"
+    initial: Init = "lecun"
     dtype: Any = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b o"]:
         """Computes in `dtype`, or where it is None in the type of `x`."""
         shape = (self.inputs, self.outputs)
-        kernel = self.param("kernel", initializer(self.init, self.axes), shape)
+        kernel = self.param("kernel", initializer(self.initial, self.axes), shape)
         dtype = self.dtype or x.dtype
         y = jnp.matmul(x.astype(dtype), kernel.astype(dtype))
         if self.use_bias:
