@@ -1,0 +1,67 @@
+"""Packaging of ft_jax: what is installed, and what each optional part needs.
+
+Lower bounds stand here; the exact versions that were seen working together stand in
+constraints-py311.txt and constraints-py312.txt, one file per Python, and the Makefile installs
+with them. Tool settings live in pyproject.toml, which has no [project] table on purpose: one place
+says what the package is.
+"""
+
+from setuptools import find_packages, setup
+
+REQUIRES = [
+    # the method
+    "jax>=0.10.2",
+    "flax>=0.12.8",
+    "optax>=0.2.8",
+    "orbax-checkpoint>=0.12.8",
+    "ml-collections>=1.1.0",
+    "jaxtyping>=0.3.11",
+    "safetensors>=0.8.0",
+    "numpy>=2.4",
+    "transformers>=5.23",  # tokenizers only; the encoders are our own
+    # pictures, sound, video
+    "pillow>=12.3",
+    "av>=18.1",
+    "librosa>=0.11",
+    "soundfile>=0.14",
+    "soxr>=1.1",
+    # 5.x dropped the cascades of the face detector from the wheel.
+    "opencv-python-headless>=4.13,<5",
+    # data
+    "grain>=0.2.18",
+    "array-record>=0.8.6",
+    "tensorflow-datasets>=4.9.10",
+    "importlib_resources",  # tensorflow-datasets imports it without declaring it
+    "protobuf<7",
+    "tqdm>=4.66",
+]
+
+EXTRAS = {
+    # The drawn world's text-to-speech. espeak-ng is GPL-3.0: a tool that makes training data, loaded
+    # on request, never imported by ft_jax and never part of what is shipped.
+    "world": ["espeakng-loader>=0.2.4"],
+    # Reference implementations that the parity tests compare with.
+    "parity": ["torch==2.13.0", "diffusers>=0.42"],
+    "dev": [
+        "basedpyright>=1.40",
+        "beartype>=0.22",
+        "pytest>=9.2",
+        "pytest-xdist>=3.8",
+        "ruff>=0.17",
+        "setuptools>=84",
+    ],
+    "tpu": ["jax[tpu]"],
+    "gpu": ["jax[cuda12]"],
+}
+
+setup(
+    name="ft_jax",
+    version="0.1.0",
+    description="FantasyTalking (arXiv 2504.04842) in JAX and Flax: portrait + speech -> talking clip",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.13",
+    packages=find_packages(include=["ft_jax*", "data_pipeline*", "configs*"]),
+    package_data={"ft_jax": ["assets/*"], "data_pipeline.world": ["assets/*"]},
+    install_requires=REQUIRES,
+    extras_require=EXTRAS,
+)
