@@ -9,7 +9,7 @@ rows whose path is not in the tree do not apply, and a leaf without a row is a f
     plan(table, tree)            every leaf with its torch keys, in tree order: enough to stream by
     shapes(table, tree)          torch key -> torch shape of the whole file
     check(table, found, tree)    every missing, unexpected and misshapen key in one UsageError
-    to_params(table, tensors, tree)   torch tensors (any lazy mapping) -> nested dict of numpy arrays
+    to_params(table, tensors, tree)   torch tensors (any lazy mapping) -> nested dict of arrays
     to_torch(table, params)      the exact inverse
 
 Arrays keep the dtype they come in. One tensor may be shared by several leaves (a fused q, k, v
@@ -51,7 +51,9 @@ CONV3D = Transform(
 )
 # A 1x1 convolution that is a linear layer here, by the rank of its torch kernel.
 POINT2D = Transform(
-    "point2d", lambda x: x[:, :, 0, 0].transpose(1, 0), lambda x: x.transpose(1, 0)[:, :, None, None]
+    "point2d",
+    lambda x: x[:, :, 0, 0].transpose(1, 0),
+    lambda x: x.transpose(1, 0)[:, :, None, None],
 )
 POINT3D = Transform(
     "point3d",
@@ -115,7 +117,8 @@ def _placeholders(template: str) -> set[str]:
 def _pattern(template: str) -> re.Pattern[str]:
     pieces = re.split(r"\{(\w+)\}", template)
     text = "".join(
-        rf"(?P<{piece}>\d+)" if index % 2 else re.escape(piece) for index, piece in enumerate(pieces)
+        rf"(?P<{piece}>\d+)" if index % 2 else re.escape(piece)
+        for index, piece in enumerate(pieces)
     )
     return re.compile(text)
 
@@ -140,7 +143,9 @@ def _entry(row: Row, path: str, leaf: Any, values: dict[str, str]) -> Entry:
         shape = shape[1:]
     else:
         keys = (_fill(row.key, values),)
-    torch_shape = jax.eval_shape(row.transform.to_torch, jax.ShapeDtypeStruct(shape, "float32")).shape
+    torch_shape = jax.eval_shape(
+        row.transform.to_torch, jax.ShapeDtypeStruct(shape, "float32")
+    ).shape
     if row.part[1] > 1:
         torch_shape = (torch_shape[0] * row.part[1], *torch_shape[1:])
     return Entry(path, keys, torch_shape, bool(free), row.transform, row.part)
@@ -213,7 +218,8 @@ def check(
     ]
     if faults:
         raise UsageError(
-            f"{origin}: does not hold the {len(expected)} tensors of {table.name}; " + "; ".join(faults)
+            f"{origin}: does not hold the {len(expected)} tensors of {table.name}; "
+            + "; ".join(faults)
         )
 
 
