@@ -18,12 +18,12 @@ from ft_jax.errors import UsageError
 C = TypeVar("C")
 
 
-def build(cls: type[C], settings: Mapping[str, Any], path: str = "config") -> C:
+def build(cls: type[C], settings: Any, path: str = "config") -> C:
     """Builds the dataclass `cls` from `settings`, whose keys must be exactly its fields.
 
     Args:
       cls: A dataclass; fields may be dataclasses, optionals of them, tuples and plain values.
-      settings: Anything with `keys()` and `[]`. Fields with a default may be left out.
+      settings: A mapping or ConfigDict. Fields with a default may be left out.
       path: Where `settings` stands in the whole, for messages.
 
     Raises:
@@ -37,9 +37,7 @@ def build(cls: type[C], settings: Mapping[str, Any], path: str = "config") -> C:
     for name, field in fields.items():
         if name in settings:
             values[name] = _convert(settings[name], types_of[name], f"{path}.{name}")
-        elif (
-            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        ):
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise UsageError(f"{path}.{name}: missing; expected {_describe(types_of[name])}")
     return cls(**values)
 

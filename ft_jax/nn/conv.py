@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from ft_jax.nn.linear import Init, initializer
+from ft_jax.nn.linear import Init, initializer, lift
 
 Padding = str | Sequence[tuple[int, int]]
 
@@ -47,14 +47,15 @@ class Conv(nn.Module):
         y = convolve(x.astype(dtype), kernel.astype(dtype), strides, self.padding, self.groups)
         if self.use_bias:
             zeros = nn.with_logical_partitioning(nn.initializers.zeros, ("norm",))
-            y = y + self.param("bias", zeros, (self.outputs,)).astype(dtype)
+            bias = self.param("bias", zeros, (self.outputs,))
+            y = y + lift(bias.astype(dtype), y.ndim)
         return y
 
 
 def convolve(
     x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], padding: Padding, groups: int = 1
 ) -> jax.Array:
-    """x [b *taps c] with kernel [*taps c/groups o]; picks the form that is fast on the platform."""
+    """Convolves x [b *taps c] in the form that is fast on the platform; kernel as in `Conv`."""
     explicit = not isinstance(padding, str)
     if kernel.ndim == 5 and strides[0] == 1 and groups == 1 and explicit:
         return lax.platform_dependent(

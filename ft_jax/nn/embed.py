@@ -44,6 +44,7 @@ def timestep_sinusoid(timestep: Float[Array, " b"], width: int) -> Float[Array, 
     middle = (middle.view(np.uint32) & np.uint32(0xFFFFF000)).view(np.float32)
     low = (rest - middle).astype(np.float32)
     t = timestep.astype(jnp.float32)[:, None]
+    high, middle, low = high[None], middle[None], low[None]
     t_high = _leading_bits(t)
     t_low = t - t_high
     fraction = _fraction(t_high * high) + _fraction(t_low * high)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -23,6 +24,11 @@ def initializer(init: Init, axes: tuple[str | None, ...], in_axis: Any = -2) -> 
     return nn.with_logical_partitioning(base, axes)
 
 
+def lift(vector: jax.Array, rank: int) -> jax.Array:
+    """[c] -> [1, ..., 1, c]: rank promotion is spelt out (the tests forbid it silently)."""
+    return vector.reshape((1,) * (rank - 1) + (-1,))
+
+
 class Linear(nn.Module):
     """y = x @ kernel + bias, over the last axis; kernel [inputs, outputs]."""
 
@@ -39,8 +45,9 @@ class Linear(nn.Module):
         shape = (self.inputs, self.outputs)
         kernel = self.param("kernel", initializer(self.initial, self.axes), shape)
         dtype = self.dtype or x.dtype
-        y = jnp.matmul(x.astype(dtype), kernel.astype(dtype))
+        y = jnp.einsum("...c,co->...o", x.astype(dtype), kernel.astype(dtype))
         if self.use_bias:
             zeros = nn.with_logical_partitioning(nn.initializers.zeros, ("norm",))
-            y = y + self.param("bias", zeros, (self.outputs,)).astype(dtype)
+            bias = self.param("bias", zeros, (self.outputs,))
+            y = y + lift(bias.astype(dtype), y.ndim)
         return y

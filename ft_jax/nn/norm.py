@@ -5,9 +5,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-_AXES = ("norm",)
-_ONES = nn.with_logical_partitioning(nn.initializers.ones, _AXES)
-_ZEROS = nn.with_logical_partitioning(nn.initializers.zeros, _AXES)
+from ft_jax.nn.linear import lift
+
+_INITIAL = {
+    name: nn.with_logical_partitioning(base, ("norm",))
+    for name, base in (("scale", nn.initializers.ones), ("bias", nn.initializers.zeros))
+}
+
+
+def _vector(module: nn.Module, name: str, width: int, rank: int) -> jax.Array:
+    """The parameter `name` [width] of `module` in float32, shaped against the last axis."""
+    return lift(module.param(name, _INITIAL[name], (width,)).astype(jnp.float32), rank)
 
 
 class LayerNorm(nn.Module):
@@ -24,8 +32,8 @@ class LayerNorm(nn.Module):
         y = y - y.mean(-1, keepdims=True)
         y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + self.eps)
         if self.affine:
-            y = y * self.param("scale", _ONES, (self.width,)).astype(jnp.float32)
-            y = y + self.param("bias", _ZEROS, (self.width,)).astype(jnp.float32)
+            y = y * _vector(self, "scale", self.width, x.ndim)
+            y = y + _vector(self, "bias", self.width, x.ndim)
         return y.astype(x.dtype)
 
 
@@ -40,7 +48,7 @@ class RMSNorm(nn.Module):
         """Rounds to the type of `x` before the scale, as the reference does."""
         y = x.astype(jnp.float32)
         y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + self.eps)
-        scale = self.param("scale", _ONES, (self.width,))
+        scale = _vector(self, "scale", self.width, x.ndim)
         return y.astype(x.dtype) * scale.astype(x.dtype)
 
 
@@ -55,12 +63,12 @@ class ChannelNorm(nn.Module):
         y = x.astype(jnp.float32)
         # rsqrt of the clamped square: the norm's own gradient at 0 would be NaN.
         y = y * jax.lax.rsqrt(jnp.maximum(jnp.square(y).sum(-1, keepdims=True), 1e-24))
-        scale = self.param("scale", _ONES, (self.width,)).astype(jnp.float32)
+        scale = _vector(self, "scale", self.width, x.ndim)
         return (y * (scale * self.width**0.5)).astype(x.dtype)
 
 
 class GroupNorm(nn.Module):
-    """Statistics over all positions and the channels of one group; x [b ... c]."""
+    """Statistics over all positions and the channels of one group."""
 
     width: int
     groups: int
@@ -72,6 +80,6 @@ class GroupNorm(nn.Module):
         y = x.astype(jnp.float32).reshape(x.shape[0], -1, self.groups, self.width // self.groups)
         y = y - y.mean((1, 3), keepdims=True)
         y = y * jax.lax.rsqrt(jnp.square(y).mean((1, 3), keepdims=True) + self.eps)
-        y = y.reshape(x.shape) * self.param("scale", _ONES, (self.width,)).astype(jnp.float32)
-        y = y + self.param("bias", _ZEROS, (self.width,)).astype(jnp.float32)
+        y = y.reshape(x.shape) * _vector(self, "scale", self.width, x.ndim)
+        y = y + _vector(self, "bias", self.width, x.ndim)
         return y.astype(x.dtype)

@@ -22,7 +22,7 @@ def partitioned(mesh: Mesh, rules: str) -> Iterator[None]:
     """Inside, `constrain` resolves names by the table `rules` on `mesh`."""
     if rules not in TABLES:
         raise UsageError(f"mesh.rules: got {rules!r}; expected one of {sorted(TABLES)}")
-    with mesh, nn.logical_axis_rules(TABLES[rules]):
+    with jax.set_mesh(mesh), nn.logical_axis_rules(TABLES[rules]):
         yield
 
 

@@ -1,0 +1,39 @@
+"""A misspelt logical axis raises; outside a mesh a constraint is the identity."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import pytest
+
+from ft_jax.errors import UsageError
+from ft_jax.nn.linear import Linear
+from ft_jax.sharding import mesh
+from ft_jax.sharding.constrain import constrain, partitioned, shardings
+
+
+def test_unknown_activation_axis_raises_even_outside_a_mesh():
+    with pytest.raises(ValueError, match="act_sequence"):
+        constrain(jnp.ones((2, 2)), "act_batch", "act_sequence")
+
+
+def test_unknown_parameter_axis_raises():
+    module = Linear(2, 3, axes=("embed", "hedas"))
+    abstract = jax.eval_shape(module.init, jax.random.key(0), jnp.ones((1, 2)))
+    with pytest.raises(ValueError, match="hedas"):
+        shardings(abstract, mesh.make(mesh.Config()), "fsdp")
+
+
+def test_constraint_reaches_the_lowered_program():
+    made = mesh.make(mesh.Config())
+    with partitioned(made, "fsdp"):
+        lowered = jax.jit(lambda x: constrain(x, "act_batch", "act_embed")).lower(jnp.ones((2, 2)))
+    assert 'sharding_constraint %arg0 <@mesh, [{"data", "fsdp"}, {}]>' in lowered.as_text()
+    assert not nn.get_logical_axis_rules()
+
+
+def test_unknown_table_is_refused():
+    with (
+        pytest.raises(UsageError, match="fsdp_tp"),
+        partitioned(mesh.make(mesh.Config()), "fsdp_tp"),
+    ):
+        pass
