@@ -50,6 +50,13 @@ check: .venv/.complete  ## format, lint and types
 bench: .venv/.installed  ## speed of training step and sampling on this machine
 	$(BIN)/python benchmarks/speed.py
 
+lock: .venv/.complete  ## writes the versions that .venv holds into the constraints file of this Python
+	@{ echo "# Exact versions that install and pass the tests together (x86-64 Linux). Made by"; \
+	   echo "# 'make lock'; jax, jaxlib, flax and orbax-checkpoint move together."; \
+	   $(BIN)/python -m pip freeze --all --exclude-editable \
+	       | grep -v -E '^(pip|nvidia-|cuda-|triton)' | sed 's/+cpu$$//'; } > $(LOCK).new
+	@mv $(LOCK).new $(LOCK)
+
 clean:  ## removes what make has made, .venv included
 	rm -rf .venv outputs build *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
