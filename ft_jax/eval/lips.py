@@ -1,0 +1,93 @@
+"""Do the lips follow the speech? Correlation with a known opening, and closure on m, b, p.
+
+In: the lip opening of each frame, measured on decoded pixels (`instrument`), the opening this
+speech has in the world, and the frames at which m, b and p are spoken. Out: one number per clip.
+`dark_area` is a second instrument that no training has touched: it counts the dark pixels of the
+mouth's neighbourhood; a network that had learned to see what is not there would disagree with it.
+
+NaN marks a frame that could not be measured. Invariants: correlation is at zero lag, is 0 where
+either side is constant or where fewer than half of the frames were measured, and does not depend on
+the scale or the offset of either side.
+
+Tests: tests/eval/lips_test.py.
+"""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from ft_jax.eval.bootstrap import Interval, bootstrap
+
+_FLAT = 1e-9  # variance below which a track counts as constant
+
+
+def correlation(
+    first: Float[np.ndarray, "*b f"], second: Float[np.ndarray, "*b f"], least: float = 0.5
+) -> Float[np.ndarray, "*b"]:
+    """Pearson correlation over the frames at zero lag.
+
+    Args:
+      first: A track; NaN where it could not be measured.
+      second: Another of the same length, in any unit.
+      least: Share of the frames that must be measured in both; below it the clip counts as 0.
+    """
+    seen = np.isfinite(first) & np.isfinite(second)
+    count = np.maximum(seen.sum(-1, keepdims=True), 1)
+
+    def centred(track: np.ndarray) -> np.ndarray:
+        track = np.where(seen, track, 0.0).astype(np.float64)
+        return np.where(seen, track - track.sum(-1, keepdims=True) / count, 0.0)
+
+    x, y = centred(first), centred(second)
+    power = np.square(x).mean(-1) * np.square(y).mean(-1)
+    usable = (seen.mean(-1) >= least) & (power > _FLAT**2)
+    return np.where(usable, (x * y).mean(-1) / np.sqrt(np.where(usable, power, 1.0)), 0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Closures:
+    """Of `spoken` sounds that need closed lips, how many had them closed."""
+
+    closed: int
+    spoken: int
+
+
+def closures(
+    opening: Float[np.ndarray, " f"], spans: Shaped[np.ndarray, "s 2"], closed_below: float
+) -> Closures:
+    """Counts the sounds during which the lips close, in any frame the sound touches.
+
+    Args:
+      opening: Measured lip opening per frame; NaN counts as open.
+      spans: First frame and the frame after the last of each m, b, p; frames outside are ignored.
+      closed_below: Openings below this are closed, in the unit of `opening`.
+    """
+    shut = np.nan_to_num(opening, nan=np.inf) < closed_below
+    inside = [(int(lo), int(hi)) for lo, hi in spans if lo < len(opening) and hi > 0]
+    return Closures(sum(bool(shut[max(lo, 0) : hi].any()) for lo, hi in inside), len(inside))
+
+
+def spans_of(
+    sounds: Int[np.ndarray, " a"], wanted: set[int], tokens_per_frame: float
+) -> Int[np.ndarray, "s 2"]:
+    """Runs of the wanted sounds in a per-token labelling, as frame spans [first, after last).
+
+    Args:
+      sounds: Class of each audio token (about 50 a second).
+      wanted: The classes of m, b, p.
+      tokens_per_frame: Token rate divided by the frame rate.
+    """
+    is_wanted = np.isin(sounds, sorted(wanted))
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], is_wanted, [False]]).astype(int)))
+    starts, ends = edges[::2], edges[1::2]
+    first = np.floor(starts / tokens_per_frame)
+    after = np.maximum(np.ceil(ends / tokens_per_frame), first + 1)
+    return np.stack([first, after], -1).astype(int).reshape(-1, 2)
+
+
+def closure_rate(counts: list[Closures], seed: int = 0) -> Interval:
+    """Share of the sounds of all clips during which the lips close; clips are resampled."""
+    closed = np.asarray([c.closed for c in counts], float)
+    spoken = np.asarray([c.spoken for c in counts], float)
+    return bootstrap(lambda x, y: x.sum(-1) / np.maximum(y.sum(-1), 1), closed, spoken, seed=seed)

@@ -1,0 +1,28 @@
+import numpy as np
+
+from ft_jax.eval.identity import NOBODY, clip_embedding, last_third, nearest
+
+
+def test_noisy_views_of_a_face_find_their_reference():
+    rng = np.random.default_rng(0)
+    references = rng.normal(size=(20, 64))
+    frames = references[:, None] + 0.8 * rng.normal(size=(20, 11, 64))
+    clips = np.stack([clip_embedding(f) for f in frames])
+    np.testing.assert_array_equal(nearest(clips, references), np.arange(20))
+
+
+def test_length_of_an_embedding_does_not_decide():
+    references = np.array([[1.0, 0.0], [30.0, 40.0]])
+    assert nearest(np.array([[5.0, 0.1]]), references)[0] == 0
+
+
+def test_frames_without_a_face_are_left_out_and_clips_without_one_are_nobody():
+    frames = np.array([[1.0, 0.0], [np.nan, np.nan]])
+    np.testing.assert_allclose(clip_embedding(frames), [1, 0])
+    nothing = clip_embedding(frames[1:])
+    assert nearest(nothing[None], np.eye(2))[0] == NOBODY
+
+
+def test_last_third_of_short_and_long_clips():
+    assert last_third(33) == slice(22, 33)
+    assert last_third(2) == slice(1, 2)

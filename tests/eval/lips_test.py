@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+
+from ft_jax.eval.lips import Closures, closure_rate, closures, correlation, spans_of
+
+TIME = np.linspace(0, 6, 33)
+
+
+def test_correlation_is_numpy_s_on_measured_frames():
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(2, 5, 33))
+    expected = [np.corrcoef(x, y)[0, 1] for x, y in zip(first, second, strict=True)]
+    np.testing.assert_allclose(correlation(first, second), expected, atol=1e-12)
+
+
+def test_correlation_ignores_scale_and_offset_and_knows_opposites():
+    track = np.sin(TIME)
+    assert correlation(track, 3 * track + 7) == pytest.approx(1.0)
+    assert correlation(track, 7 - 3 * track) == pytest.approx(-1.0)
+
+
+def test_correlation_is_at_zero_lag():
+    track = np.sin(TIME * 4)
+    assert correlation(track[4:], track[:-4]) < 0.2
+
+
+def test_constant_or_mostly_unmeasured_clips_count_as_zero():
+    track = np.sin(TIME)
+    assert correlation(np.full(33, 0.1), track) == 0
+    assert correlation(np.full(33, np.nan), track) == 0
+    hidden = track.copy()
+    hidden[:20] = np.nan
+    assert correlation(hidden, track) == 0
+    assert correlation(hidden, track, least=0.2) == pytest.approx(1.0)
+
+
+def test_few_unmeasured_frames_do_not_matter():
+    track = np.sin(TIME)
+    hidden = track.copy()
+    hidden[3:8] = np.nan
+    assert correlation(hidden, 2 * track) == pytest.approx(1.0)
+
+
+def test_a_sound_counts_as_closed_when_any_of_its_frames_is():
+    opening = np.array([1, 1, 0.05, 1, 1, 1, np.nan, np.nan, 1.0])
+    spans = np.array([[1, 3], [4, 6], [6, 8], [20, 22]])
+    assert closures(opening, spans, closed_below=0.1) == Closures(closed=1, spoken=3)
+
+
+def test_runs_of_sounds_become_the_frames_they_touch():
+    sounds = np.zeros(50, int)
+    sounds[10:14] = 3
+    sounds[49] = 4
+    spans = spans_of(sounds, {3, 4}, tokens_per_frame=50 / 23)
+    np.testing.assert_array_equal(spans, [[4, 7], [22, 23]])
+    assert spans_of(np.zeros(50, int), {3}, 2.0).shape == (0, 2)
+
+
+def test_closure_rate_weighs_sounds_not_clips():
+    rate = closure_rate([Closures(0, 1), Closures(3, 3), Closures(0, 0)])
+    assert rate.value == pytest.approx(0.75) and rate.count == 3
