@@ -15,6 +15,8 @@ REQUIRES = [
     "optax>=0.2.8",
     "orbax-checkpoint>=0.12.8",
     "ml-collections>=1.1.0",
+    "absl-py>=2.5",
+    "ml-dtypes>=0.6",
     "jaxtyping>=0.3.11",
     "safetensors>=0.8.0",
     "numpy>=2.4",
@@ -37,8 +39,8 @@ REQUIRES = [
 ]
 
 EXTRAS = {
-    # The drawn world's text-to-speech. espeak-ng is GPL-3.0: a tool that makes training data, loaded
-    # on request, never imported by ft_jax and never part of what is shipped.
+    # The drawn world's text-to-speech. espeak-ng is GPL-3.0: a tool that makes training data,
+    # loaded on request, never imported by ft_jax and never part of what is shipped.
     "world": ["espeakng-loader>=0.2.4"],
     # Reference implementations that the parity tests compare with.
     "parity": ["torch==2.13.0", "diffusers>=0.42"],
@@ -57,7 +59,8 @@ EXTRAS = {
 setup(
     name="ft_jax",
     version="0.1.0",
-    description="FantasyTalking (arXiv 2504.04842) in JAX and Flax: portrait + speech -> talking clip",
+    description="FantasyTalking in JAX and Flax: a portrait and speech become a talking clip",
+    url="https://arxiv.org/abs/2504.04842",
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["ft_jax*", "data_pipeline*", "configs*"]),
