@@ -1,0 +1,1 @@
+"""Flow matching: noise levels, solvers, guidance. Pure mathematics on arrays."""
