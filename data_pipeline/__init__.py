@@ -1,0 +1,1 @@
+"""Data, from clips to batches: sources, annotation, record building and loading."""

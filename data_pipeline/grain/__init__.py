@@ -1,0 +1,1 @@
+"""Data sets on disk -> batches. Numpy only; nothing here computes with JAX."""

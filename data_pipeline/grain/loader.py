@@ -1,0 +1,149 @@
+"""Batches of a data set, in an order that is a pure function of (seed, step).
+
+Grain permutes the records anew in every epoch from the seed alone, and the transforms draw from a
+generator derived from the position in that order. So batch k is the same however it is reached:
+a checkpoint stores only how many batches were consumed, and `start_batch` skips without reading.
+With several hosts each takes its share of the same global batch.
+
+  records or pixels -> permuted and repeated -> transforms -> stacked -> read ahead by threads
+
+Batches hold the schema's fields (numpy, uint8 frames left as they are) and always `id`.
+Invariants: batches(c, s, k) equals batches(c, s) after k; the shares of the hosts together are
+the batch of one host.
+Tests: tests/data_pipeline/grain/loader_test.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from data_pipeline.grain import source, transforms
+from data_pipeline.schema import Record
+from ft_jax.errors import UsageError
+
+Batch = dict[str, np.ndarray]
+
+_ENDLESS = 1 << 48  # batches; Grain wants a length
+
+
+@dataclasses.dataclass(frozen=True)
+class LoaderConfig:
+    """What to read and how to cut it.
+
+    Attributes:
+        path: folder of the data set.
+        batch_size: records in one global batch.
+        kind: "pixels" or "records".
+        fields: fields of the batch; empty means all. `id` is always there.
+        frames: length 4 n + 1 of a random sub-clip (pixels); 0 keeps the whole clip.
+        faces: random face crops per clip (pixels); 0 keeps all of them.
+        text_len: rows that text_tokens are padded to (records); 0 leaves them.
+        cache: keep records in memory once read.
+        threads: that read ahead; 0 reads when asked.
+        prefetch: batches read ahead.
+        shard: which share of every batch this host takes.
+        shards: number of hosts.
+    """
+
+    path: str
+    batch_size: int
+    kind: str
+    fields: tuple[str, ...] = ()
+    frames: int = 0
+    faces: int = 0
+    text_len: int = 0
+    cache: bool = True
+    threads: int = 2
+    prefetch: int = 4
+    shard: int = 0
+    shards: int = 1
+
+
+def batches(
+    config: LoaderConfig,
+    seed: int,
+    start_batch: int = 0,
+    encoders: Mapping[str, str] | None = None,
+    widths: Mapping[str, int] | None = None,
+) -> Iterator[Batch]:
+    """Endless batches from `start_batch` on.
+
+    Args:
+        config: what to read.
+        seed: of the order and of the random cuts.
+        start_batch: number of batches already consumed.
+        encoders: part -> weight hash of the model; refuses a data set made with others.
+        widths: letter -> size of the model; refuses a data set of others.
+
+    Raises:
+        UsageError: the data set is missing, of another kind, made for another model, too small.
+    """
+    import grain
+
+    chosen = tuple(dict.fromkeys(("id", *config.fields))) if config.fields else ()
+    records = source.RecordSource(config.path, config.kind, chosen, config.cache)
+    source.check_model(records.metadata, config.path, encoders or {}, widths or {})
+    _check(config, len(records))
+    order = grain.MapDataset.source(records).seed(seed).shuffle().repeat()
+    order = order.random_map(functools.partial(_transform, config=config))
+    steps = grain.MapDataset.source(_Steps(order, config))[start_batch:]
+    options = grain.ReadOptions(
+        num_threads=config.threads, prefetch_buffer_size=config.prefetch if config.threads else 0
+    )
+    return _one_line_errors(iter(steps.to_iter_dataset(options)))
+
+
+def _one_line_errors(steps: Iterator[Batch]) -> Iterator[Batch]:
+    """Grain adds a note about its traceback to the message of what a transform raises."""
+    try:
+        yield from steps
+    except UsageError as error:
+        raise UsageError(str(error).splitlines()[0]) from None
+
+
+class _Steps:
+    """Batch of each step: rows [step * batch_size, ...) of the data order, this host's share."""
+
+    def __init__(self, order: Any, config: LoaderConfig) -> None:
+        self._order = order
+        self._global = config.batch_size
+        self._local = config.batch_size // config.shards
+        self._offset = self._local * config.shard
+
+    def __len__(self) -> int:
+        return _ENDLESS
+
+    def __getitem__(self, step: int) -> Batch:
+        first = step * self._global + self._offset
+        return transforms.stack([self._order[first + i] for i in range(self._local)])
+
+
+def _transform(record: Record, rng: np.random.Generator, config: LoaderConfig) -> Record:
+    if config.frames:
+        record = transforms.sub_clip(record, config.frames, rng)
+    if config.faces and "faces" in record:
+        record = transforms.pick_faces(record, config.faces, rng)
+    if config.text_len and "text_tokens" in record:
+        record = transforms.pad_text(record, config.text_len)
+    return record
+
+
+def _check(config: LoaderConfig, count: int) -> None:
+    if config.batch_size < 1 or config.batch_size % config.shards:
+        raise UsageError(
+            f"batch_size: {config.batch_size}; expected a positive multiple of the "
+            f"{config.shards} hosts"
+        )
+    if not count:
+        raise UsageError(f"{config.path}: holds no records")
+    sound = {"audio", "phonemes"} & set(config.fields or ("audio",))
+    if config.frames and (config.kind != "pixels" or sound):
+        raise UsageError(
+            f"frames: {config.frames}; sub-clips exist for pixels without audio and phonemes, "
+            "name the other fields in `fields`"
+        )
