@@ -1,0 +1,1 @@
+"""Clips -> data sets on disk: `python -m data_pipeline.build pixels|records`."""

@@ -1,0 +1,126 @@
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from data_pipeline.annotate import observe
+from data_pipeline.build import run
+from data_pipeline.build.config import BuildConfig
+from data_pipeline.grain.source import RecordSource
+from ft_jax.errors import UsageError
+from ft_jax.media import video
+
+
+def config(clips: pathlib.Path, **changes: object) -> BuildConfig:
+    settings = {"kind": "pixels", "clips": str(clips), "frames": 17, "face": 24, "shards": 2}
+    return BuildConfig(**(settings | changes))
+
+
+def contents(folder: pathlib.Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_pixels_hold_what_the_clips_show(clips: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    found = run.build(config(clips), tmp_path / "data")
+    records = {record["id"]: record for record in RecordSource(tmp_path / "data", "pixels")}
+    assert sorted(records) == [f"fake/clip0{i}/0" for i in range(5)]
+    assert found["clips"] == 5 and found["rejects"] == {}
+    record = records["fake/clip04/0"]
+    seen = video.read(clips / "clips" / "clip04.mp4").frames
+    means = seen.reshape(17, 64, 2, 64, 2, 3).mean((2, 4))
+    assert np.abs(record["frames"] - means).max() <= 1
+    assert record["person_index"] == 1 and record["caption"] == "number 4"
+    assert record["audio"].shape == (int(17 / 23 * 16000),) and record["audio"].max() > 5000
+    assert record["faces"].shape == (8, 24, 24, 3)
+    assert record["phonemes"].shape == (int(17 / 23 * 16000 - 400) // 320 + 1,)
+    metadata = json.loads((tmp_path / "data" / "metadata.json").read_text())
+    assert metadata["persons"] == ["p0", "p1", "p2"]
+    assert len(list((tmp_path / "data").glob("*.array_record*"))) == 2
+
+
+def test_restarted_build_gives_the_same_bytes(
+    clips: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.build(config(clips), tmp_path / "once")
+    annotate, seen = run._attempt, []
+
+    def interrupted(job: run.Job, clip: run.Clip) -> object:
+        seen.append(clip.id)
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        return annotate(job, clip)
+
+    monkeypatch.setattr(run, "CHUNK", 2)
+    monkeypatch.setattr(run, "_attempt", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run.build(config(clips), tmp_path / "twice")
+    assert not (tmp_path / "twice").exists()
+    run.build(config(clips), tmp_path / "twice")
+    assert seen[4:] == ["clip02", "clip03", "clip04"]
+    assert contents(tmp_path / "once") == contents(tmp_path / "twice")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["once", "twice"]
+
+
+def test_finished_build_is_left_as_it_is(clips: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    run.build(config(clips), tmp_path / "data")
+    before = (tmp_path / "data").stat().st_mtime_ns
+    run.build(config(clips), tmp_path / "data")
+    assert (tmp_path / "data").stat().st_mtime_ns == before
+    with pytest.raises(UsageError, match=r"data: built from other clips or settings"):
+        run.build(config(clips, face=32), tmp_path / "data")
+    run.build(config(clips, face=32), tmp_path / "data", overwrite=True)
+    assert RecordSource(tmp_path / "data", "pixels")[0]["faces"].shape[1] == 32
+
+
+def test_clips_that_cannot_be_used_are_counted_by_reason(
+    clips: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    folder = tmp_path / "source"
+    (folder / "clips").mkdir(parents=True)
+    for path in (clips / "clips").iterdir():
+        (folder / "clips" / path.name).write_bytes(path.read_bytes())
+    (folder / "index.jsonl").write_text((clips / "index.jsonl").read_text())
+    (folder / "clips" / "clip01.mp4").write_bytes(b"no video")
+    frames = np.zeros((5, 64, 64, 3), np.uint8)
+    video.write(folder / "clips" / "clip02.mp4", frames, 23.0)
+    found = run.build(config(folder), tmp_path / "data")
+    assert found["clips"] == 3 and sum(found["rejects"].values()) == 2
+    assert found["rejects"]["fewer than 17 frames"] == 1
+    assert found["rejected"]["fake/clip02/0"] == "fewer than 17 frames"
+    assert not any("clip01" in reason for reason in found["rejects"])
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (None, "index.jsonl: no such file"),
+        ("", "index.jsonl: lists no clips"),
+        ('{"id": "a"', "index.jsonl:1: expected a JSON object with an id"),
+        ('{"name": "a"}', "index.jsonl:1: expected a JSON object with an id"),
+        ('{"id": "a"}', "a.mp4: no such file"),
+    ],
+)
+def test_bad_index_is_one_line_that_names_it(
+    tmp_path: pathlib.Path, lines: str | None, message: str
+) -> None:
+    if lines is not None:
+        (tmp_path / "index.jsonl").write_text(lines)
+    with pytest.raises(UsageError, match=message):
+        run.build(config(tmp_path), tmp_path / "data")
+
+
+def test_recorded_clip_without_annotator_is_said_so() -> None:
+    with pytest.raises(UsageError, match="only drawn clips can be annotated"):
+        observe.observe(None, 17, 23.0)
+
+
+def test_command_line_refuses_in_one_line(tmp_path: pathlib.Path) -> None:
+    command = [sys.executable, "-m", "data_pipeline.build", "pixels", "--workers=1"]
+    done = subprocess.run(
+        [*command, f"--clips={tmp_path}", f"--out={tmp_path}/data"], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "index.jsonl: no such file" in done.stderr
