@@ -1,0 +1,178 @@
+"""One frame: a person in a scene at one moment.
+
+In: person, scene, the frame's signals. Out: uint8 [256 256 3] and the `Pose` (where head and body
+are). The one idea: paint back to front; a head that looks away is the painted front and back of
+the head rolled around a cylinder, row by row.
+
+Invariants: the same arguments give the same pixels; the cover is in front of everything.
+Tests: tests/data_pipeline/world/source_test.py.
+"""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from data_pipeline.world import anatomy, clothing, features, hair, scene
+from data_pipeline.world.anatomy import Face, Look
+from data_pipeline.world.motion import Signals
+from data_pipeline.world.paint import Canvas
+from data_pipeline.world.people import Person
+from data_pipeline.world.scene import Scene
+
+SIZE = 256
+CENTER = (128.0, 118.0)
+_PIVOT = 92.0  # the head tilts around the base of the neck
+_SMALL_YAW = 0.35  # below, the face slides on the head; above, the head is rolled
+
+
+@dataclasses.dataclass(frozen=True)
+class Pose:
+    """Where things came to lie in one frame."""
+
+    face: Face
+    head: Float[np.ndarray, "2 3"]  # head coordinates to pixels
+    shoulders: Float[np.ndarray, "2 2"]  # pixels; left, right of the person
+    yaw: float
+
+
+class Studio:
+    """Paints the frames of one clip; keeps what does not move."""
+
+    def __init__(self, person: Person, surroundings: Scene) -> None:
+        """Paint the backdrop and the light once."""
+        self.person, self.scene = person, surroundings
+        self._backdrop = scene.backdrop(surroundings, SIZE)
+        self._light = _head_light(person)
+
+    def frame(self, signals: Signals, i: int) -> tuple[UInt8[np.ndarray, "h w 3"], Pose]:
+        """Paint frame i."""
+        s, person = signals, self.person
+        yaw = float(s.yaw[i])
+        away = abs(yaw) > _SMALL_YAW
+        look = Look(
+            opening=float(s.opening[i]),
+            width=float(s.width[i]),
+            brow=float(s.brow[i]),
+            lid=float(s.lid[i]),
+            cheek=float(s.cheek[i]),
+            yaw=0.0 if away else yaw,
+            pitch=float(s.pitch[i]),
+            gaze=float(s.gaze_x[i]),
+        )
+        face = anatomy.face(person, look)
+        canvas = Canvas(self._place_backdrop(float(s.scene_x[i])))
+        scene.paint_object(canvas, self.scene, float(s.object_swing[i]), 1.3 * float(s.scene_x[i]))
+        head = (CENTER[0] + float(s.head_x[i]), CENTER[1] + float(s.head_y[i]), float(s.tilt[i]))
+        body_x = float(s.body_x[i])
+        canvas.place(*head, pivot=_PIVOT)
+        matrix = canvas.matrix
+        hair.paint_behind(canvas, person, sway=-0.5 * (float(s.head_x[i]) - body_x))
+        canvas.place(CENTER[0] + body_x, CENTER[1])
+        lift = float(s.shoulder[i])
+        clothing.paint_body(canvas, person, self.scene, lift, float(s.head_x[i]) - body_x)
+        shoulders = canvas.to_picture(clothing.SHOULDERS - [0, lift])
+        canvas.matrix = matrix
+        if away:
+            canvas.pixels = self._rolled(canvas, face, yaw)
+        else:
+            self._paint_head(canvas, face)
+        scene.paint_cover(canvas, self.scene, person.skin, float(s.cover[i]))
+        return canvas.pixels, Pose(face, matrix, shoulders, yaw)
+
+    def _place_backdrop(self, shift: float) -> UInt8[np.ndarray, "h w 3"]:
+        import cv2
+
+        move = np.array([[1, 0, shift - scene.MARGIN], [0, 1, -scene.MARGIN]], np.float64)
+        return cv2.warpAffine(self._backdrop, move, (SIZE, SIZE), flags=cv2.INTER_LINEAR)
+
+    def _paint_head(self, canvas: Canvas, face: Face) -> None:
+        person = self.person
+        features.paint_ears(canvas, person, face)
+        canvas.fill(face.outline, person.skin)
+        features.paint_face(canvas, person, face)
+        self._apply_light(canvas)
+        hair.paint_front(canvas, person, face)
+
+    def _apply_light(self, canvas: Canvas) -> None:
+        import cv2
+
+        light = cv2.warpAffine(
+            self._light, canvas.matrix @ _LIGHT_TO_HEAD, (SIZE, SIZE), borderValue=(128, 128, 128)
+        )
+        cv2.multiply(canvas.pixels, light, dst=canvas.pixels, scale=1 / 128)
+
+    def _rolled(self, canvas: Canvas, face: Face, yaw: float) -> UInt8[np.ndarray, "h w 3"]:
+        """Front and back of the head, rolled around the vertical axis by `yaw`."""
+        base, matrix = canvas.pixels, canvas.matrix
+        back = Canvas(base.copy())
+        back.matrix = matrix
+        features.paint_ears(back, self.person, face)
+        hair.paint_back(back, self.person, face)
+        if abs(yaw) > 3.05:
+            return back.pixels
+        front = Canvas(base.copy())
+        front.matrix = matrix
+        self._paint_head(front, face)
+        return _roll(base, front.pixels, back.pixels, yaw)
+
+
+def _extent(base: np.ndarray, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(centre, radius, whether there is any) of what was painted, for each row."""
+    changed = (base != picture).any(axis=2)
+    some = changed.any(axis=1)
+    first = changed.argmax(axis=1)
+    last = changed.shape[1] - 1 - changed[:, ::-1].argmax(axis=1)
+    return (first + last) / 2, np.maximum((last - first) / 2, 1.0), some
+
+
+def _roll(base: np.ndarray, front: np.ndarray, back: np.ndarray, yaw: float) -> np.ndarray:
+    import cv2
+
+    front_x, front_r, front_some = _extent(base, front)
+    back_x, back_r, back_some = _extent(base, back)
+    part = 0.5 - 0.5 * np.cos(yaw)  # 0 = front, 1 = back
+    x0 = (1 - part) * front_x + part * back_x
+    radius = (1 - part) * front_r + part * back_r
+    columns = np.arange(base.shape[1])[None, :]
+    where = (columns - x0[:, None]) / radius[:, None]
+    angle = np.arcsin(np.clip(where, -1, 1)) - yaw
+    angle = (angle + np.pi) % (2 * np.pi) - np.pi
+    on_front = np.abs(angle) <= np.pi / 2
+    source_x = np.where(
+        on_front,
+        front_x[:, None] + 0.985 * front_r[:, None] * np.sin(angle),
+        back_x[:, None] - 0.985 * back_r[:, None] * np.sin(angle),
+    ).astype(np.float32)
+    rows = np.repeat(np.arange(base.shape[0], dtype=np.float32)[:, None], base.shape[1], axis=1)
+    seen_front = cv2.remap(front, source_x, rows, cv2.INTER_LINEAR)
+    seen_back = cv2.remap(back, source_x, rows, cv2.INTER_LINEAR)
+    some = np.where(on_front, front_some[:, None], back_some[:, None])
+    inside = (np.abs(where) <= 1) & some
+    rolled = np.where(on_front[..., None], seen_front, seen_back)
+    return np.where(inside[..., None], rolled, base)
+
+
+_LIGHT_SIZE = 96
+_LIGHT_STEP = 2.0  # pixels per light cell
+_LIGHT_TO_HEAD = np.array(
+    [
+        [_LIGHT_STEP, 0, -_LIGHT_SIZE * _LIGHT_STEP / 2],
+        [0, _LIGHT_STEP, -_LIGHT_SIZE * _LIGHT_STEP / 2],
+        [0, 0, 1],
+    ]
+)
+
+
+def _head_light(person: Person) -> UInt8[np.ndarray, "s s 3"]:
+    """A soft light from the upper left over the head: 128 changes nothing."""
+    v, u = np.mgrid[0:_LIGHT_SIZE, 0:_LIGHT_SIZE].astype(np.float32)
+    u = (u * _LIGHT_STEP - _LIGHT_SIZE) / person.head_width
+    v = (v * _LIGHT_STEP - _LIGHT_SIZE) / person.head_height
+    radius = np.sqrt(u**2 + (0.95 * v) ** 2)
+    edge = np.clip((radius - 0.55) / 0.5, 0, 1) ** 1.5
+    gain = 1.05 - 0.20 * edge - 0.05 * u - 0.04 * v
+    outside = np.clip((radius - 1.06) / 0.05, 0, 1)
+    gain = gain * (1 - outside) + outside
+    tint = np.stack([gain**0.8, gain, gain**1.1], axis=-1)
+    return np.clip(tint * 128, 0, 255).astype(np.uint8)
