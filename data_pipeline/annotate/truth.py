@@ -1,58 +1,76 @@
-"""The truth annotator: what the drawn world wrote beside a clip, as an annotation.
+"""The truth annotator: what the drawn world wrote beside a clip, as an `Observation`.
 
-In: the path of <id>.truth.npz. Out: an `Annotation`: the fields every annotator gives, with the
-provenance name "world-truth". The one idea: nothing after this step can tell drawn clips from
-real ones, except by the provenance written in each record.
+In: the path of <id>.truth.npz and the length of the cut. Out: the observation, under the
+annotator's name "world-truth". The one idea: nothing after this step can tell drawn clips from
+real ones, except by the name written in each record.
 
-Units: positions are fractions of the picture's (width, height); measures as in `MEASURES`.
-Points and frames without a visible face are NaN.
+Positions are fractions of the picture's (width, height). Units of the measures:
+
+    lip_opening, lip_width    fractions of the head's height
+    brow, cheek               raise, fractions of the head's height
+    lid                       1 = normally open, 0 = shut
+    head_x, head_y, shoulder  from rest (right, down, up), fractions of the picture
+    head_tilt                 radians, clockwise
+    visible                   1 = the face looks to the camera and nothing covers it
+
+Invariants: landmarks and boxes are NaN where the face is not visible, and for mesh points that the
+world does not draw; lip_opening is known in every frame, it belongs to the speech.
 Tests: tests/data_pipeline/world/truth_test.py.
 """
 
-import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from data_pipeline import schema
+from data_pipeline.annotate.observation import Observation
+from data_pipeline.world import anatomy, phonemes, truth
 from ft_jax.errors import UsageError
 
-PROVENANCE = "world-truth"
-VERSION = 1
-# name -> unit; "face" is the height of the person's head at rest
-MEASURES: dict[str, str] = {
-    "lip_opening": "inner lips, fraction of the head's height (20 % is a shout)",
-    "lip_width": "between the lip corners, fraction of the head's height",
-    "brow": "raise, fraction of the head's height",
-    "lid": "openness of the eyes, 1 = normal, 0 = shut",
-    "cheek": "raise, fraction of the head's height",
-    "head_x": "from rest to the right, fraction of the picture",
-    "head_y": "from rest down, fraction of the picture",
-    "head_tilt": "clockwise, radians",
-    "shoulder": "from rest up, fraction of the picture",
-    "visible": "1 = the face is seen and uncovered",
-}
-_BROW_PIXELS, _CHEEK_PIXELS = 8.5, 5.0  # what a raise of 1 is in the drawing
+ANNOTATOR = "world-truth/1"
+_SAMPLE_RATE, _WINDOW, _STRIDE = 16_000, 400, 320  # of the speech encoder, in samples
+_EYE_CORNERS = ((33, 133), (362, 263))  # they do not move with the lids
+_SHOULDERS = (11, 12)
 
 
-@dataclasses.dataclass(frozen=True)
-class Annotation:
-    """All that is known of one clip, frame by frame."""
+def annotate(path: Path, frames: int, fps: float) -> Observation:
+    """The first `frames` frames of a drawn clip.
 
-    provenance: str
-    landmarks: Float[np.ndarray, "f 478 2"]
-    joints: Float[np.ndarray, "f 33 3"]
-    face_box: Float[np.ndarray, "f 4"]  # left, top, right, bottom
-    lip_polygon: Float[np.ndarray, "f p 2"]
-    measures: Float[np.ndarray, "f m"]  # columns in the order of MEASURES
-    phoneme_labels: Int[np.ndarray, " n"]  # class of each row (world/phonemes.py)
-    phoneme_times: Float[np.ndarray, "n 2"]  # start, end in seconds from the clip's start
-    meta: dict[str, object]  # the clip's line of the index
+    Raises:
+      UsageError: when the file is missing, is no truth file, is shorter or of another frame rate.
+    """
+    arrays, meta = read(path)
+    if len(arrays["visible"]) < frames or abs(float(meta["fps"]) - fps) > 1e-6:
+        raise UsageError(
+            f"{path}: {len(arrays['visible'])} frames at {meta['fps']} frames/s; "
+            f"expected at least {frames} at {fps:g}"
+        )
+    size = float(meta["size"])
+    cut = {name: values[:frames] for name, values in arrays.items() if len(values) >= frames}
+    samples = int(frames / fps * _SAMPLE_RATE + 1e-6)
+    return Observation(
+        landmarks=(cut["landmarks"] / size).astype(np.float32),
+        outer_lip=truth.OUTER_LIPS,
+        lips=(*truth.OUTER_LIPS, *truth.INNER_LIPS),
+        eyes=_EYE_CORNERS,
+        joints=(cut["joints"] / np.array([size, size, 1.0])).astype(np.float32),
+        shoulders=_SHOULDERS,
+        face_box=(cut["face_box"] / size).astype(np.float32),
+        visible=cut["visible"].astype(np.float32),
+        measures=_measures(cut, size, float(meta["head_height"])),
+        phonemes=frame_labels(
+            arrays["phoneme_labels"],
+            arrays["phoneme_times"],
+            (samples - _WINDOW) // _STRIDE + 1,
+        ),
+        annotator=ANNOTATOR,
+    )
 
 
-def annotate(path: Path) -> Annotation:
-    """Read a clip's truth.
+def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, object]]:
+    """A truth file's arrays (pixels, as in world/truth.py) and its clip's line of the index.
 
     Raises:
       UsageError: when the file is missing or no truth file.
@@ -61,30 +79,35 @@ def annotate(path: Path) -> Annotation:
         raise UsageError(f"{path}: no such file; expected the .truth.npz of a drawn clip")
     try:
         with np.load(path, allow_pickle=False) as file:
-            truth = {name: file[name] for name in file.files}
-        meta = json.loads(str(truth["meta"]))
-        size = float(meta["size"])
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise UsageError(f"{path}: not a readable truth file ({error})") from error
-    height = float(meta["head_height"])
-    units = {
+            arrays = {name: file[name] for name in file.files}
+        return arrays, json.loads(str(arrays.pop("meta")))
+    except Exception as error:  # numpy and zipfile raise many kinds for a broken file
+        raise UsageError(f"{path}: cannot be read ({error}); expected a truth file") from error
+
+
+def frame_labels(
+    labels: Int[np.ndarray, " n"], times: Float[np.ndarray, "n 2"], count: int
+) -> Int[np.ndarray, " a"]:
+    """The phoneme at the centre of each of `count` tokens of the speech encoder.
+
+    Token i sees samples 320 i to 320 i + 400.
+    """
+    centres = (np.arange(count) * _STRIDE + _WINDOW / 2) / _SAMPLE_RATE
+    row = np.searchsorted(times[:, 1], centres, side="right")
+    inside = (row < len(labels)) & (centres >= times[0, 0])
+    found = labels[np.minimum(row, len(labels) - 1)]
+    return np.where(inside, found, phonemes.SILENCE).astype(np.int16)
+
+
+def _measures(cut: dict[str, np.ndarray], size: float, height: float) -> np.ndarray:
+    factors = {
         "lip_opening": 1 / height,
         "lip_width": 1 / height,
-        "brow": _BROW_PIXELS / height,
-        "cheek": _CHEEK_PIXELS / height,
+        "brow": anatomy.BROW_PIXELS / height,
+        "cheek": anatomy.CHEEK_PIXELS / height,
         "head_x": 1 / size,
         "head_y": 1 / size,
         "shoulder": 1 / size,
     }
-    columns = [truth[name].astype(np.float32) * units.get(name, 1.0) for name in MEASURES]
-    return Annotation(
-        provenance=PROVENANCE,
-        landmarks=(truth["landmarks"] / size).astype(np.float32),
-        joints=(truth["joints"] / [size, size, 1]).astype(np.float32),
-        face_box=(truth["face_box"] / size).astype(np.float32),
-        lip_polygon=(truth["lip_polygon"] / size).astype(np.float32),
-        measures=np.stack(columns, axis=1).astype(np.float32),
-        phoneme_labels=truth["phoneme_labels"].astype(np.int16),
-        phoneme_times=truth["phoneme_times"].astype(np.float64),
-        meta=meta,
-    )
+    columns = [cut[name].astype(np.float32) * factors.get(name, 1.0) for name in schema.MEASURES]
+    return np.stack(columns, axis=1).astype(np.float32)

@@ -19,6 +19,7 @@ from data_pipeline.world import paint
 from data_pipeline.world.people import Person
 
 MAX_GAP = 31.0  # pixels at 256 between the inner lips, for a mouth half as wide as 28
+BROW_PIXELS, CHEEK_PIXELS = 8.5, 5.0  # how far a raise of 1 moves them
 Points = Float[np.ndarray, "p 2"]
 
 
@@ -89,7 +90,7 @@ def face(person: Person, look: Look) -> Face:
             [0, nose_y + 5],
         ]
     )
-    lift = 5.0 * look.cheek
+    lift = CHEEK_PIXELS * look.cheek
     cheeks = np.array([[-0.62, 0.0], [0.62, 0.0]]) * person.head_width + [0, 23 - lift]
     ear_y = person.eye_y + 8
     return Face(
@@ -142,7 +143,7 @@ def _eye(person: Person, look: Look, side: int) -> Eye:
 def _brow(person: Person, look: Look, side: int) -> Points:
     s = np.linspace(1, -1, 5)  # outer to inner
     x = side * (person.eye_gap + 1 + s * 15)
-    middle = person.eye_y - 17.5 * (0.6 + 0.4 * person.eye_size) - 8.5 * look.brow
+    middle = person.eye_y - 17.5 * (0.6 + 0.4 * person.eye_size) - BROW_PIXELS * look.brow
     arch = person.brow_arch * (1 - (s - 0.15) ** 2)
     y = middle - arch + person.brow_slant * s
     thick = person.brow_thick * (0.62 - 0.38 * s) * np.array([0.35, 0.85, 1, 1, 0.9])

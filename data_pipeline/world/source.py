@@ -4,7 +4,7 @@ In: split, seed, number, frames. Out: a `Clip`: frames, sound, truth, and what i
 The one idea: everything random is drawn from one generator keyed by (split, seed, number), so
 clips can be made in any order, by any number of processes, and made again.
 
-Shapes: frames uint8 [f 256 256 3]; audio int16 [round(f / 23 * 16000)]; truth.py for the truth.
+Shapes: frames uint8 [f 256 256 3]; audio int16 [f * 16000 // 23]; truth.py for the truth.
 Tests: tests/data_pipeline/world/source_test.py.
 """
 
@@ -23,7 +23,7 @@ from data_pipeline.world.scene import Scene
 from data_pipeline.world.speech import SAMPLE_RATE, Utterance
 from ft_jax.errors import UsageError
 
-__all__ = ["FPS", "SIZE", "Clip", "Choice", "choose", "clip", "render", "render_portrait"]
+__all__ = ["FPS", "SIZE", "Choice", "Clip", "choose", "clip", "render", "render_portrait"]
 
 
 @dataclasses.dataclass(frozen=True)

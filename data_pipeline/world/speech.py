@@ -22,7 +22,6 @@ from ft_jax.errors import UsageError
 SAMPLE_RATE = 16_000
 ASSETS = Path(__file__).parent / "assets"
 SPLITS = ("train", "heldout")
-FRAME = 0.020  # seconds between frames of the speech encoder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,13 +95,13 @@ def _decode(path: Path) -> np.ndarray:
 
 
 def cut(utterance: Utterance, start: float, seconds: float) -> Utterance:
-    """The part of an utterance from `start` on, exactly `seconds` long (zeros beyond its end).
+    """The part of an utterance from `start` on, `seconds` long in whole samples (zeros beyond its end).
 
     Times are relative to the cut and may reach outside of it: a sound that began before the cut
     keeps its true start, which the delayed motion of the scene needs.
     """
     first = round(start * SAMPLE_RATE)
-    count = round(seconds * SAMPLE_RATE)
+    count = int(seconds * SAMPLE_RATE + 1e-6)
     samples = np.zeros(count, np.float32)
     piece = utterance.samples[first : first + count]
     samples[: len(piece)] = piece
@@ -129,19 +128,6 @@ def join(parts: tuple[Utterance, ...], pause: float = 0.12) -> Utterance:
         labels=np.concatenate(labels),
         stress=np.concatenate(stress),
         times=np.concatenate(times),
-    )
-
-
-def frame_labels(utterance: Utterance, frames: int) -> Int[np.ndarray, " frames"]:
-    """Phoneme class at the centre of each 20 ms frame of the speech encoder.
-
-    The encoder's frame i sees samples 320 i to 320 i + 400, so its centre is 12.5 ms after 20 i.
-    """
-    centres = np.arange(frames) * FRAME + 0.0125
-    row = np.searchsorted(utterance.times[:, 1], centres, side="right")
-    inside = (row < len(utterance.labels)) & (centres >= utterance.times[0, 0])
-    return np.where(inside, utterance.labels[np.minimum(row, len(utterance.labels) - 1)], 0).astype(
-        np.int16
     )
 
 
