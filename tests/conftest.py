@@ -7,6 +7,7 @@ checks nothing, and `make test` installs all that the others need.
 import os
 import random
 from collections.abc import Generator
+from typing import Any
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Test processes run side by side; threads of one would only wait for those of the other.
@@ -18,6 +19,17 @@ import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 ALLOWED_SKIPS = ("needs tpu", "needs gpu")
+_register_dataclass = jax.tree_util.register_dataclass
+
+
+def _register_unchecked(cls: type, *arguments: Any, **options: Any) -> Any:
+    cls.__no_type_check__ = True  # jaxtyping reads it
+    return _register_dataclass(cls, *arguments, **options)
+
+
+# JAX rebuilds trees with shardings, shapes or None in the place of arrays, so the fields of a tree
+# cannot be checked when it is made; they are where a function takes them.
+jax.tree_util.register_dataclass = _register_unchecked
 
 
 @pytest.fixture(autouse=True)
@@ -27,27 +39,29 @@ def fixed_seeds() -> None:
     np.random.seed(0)
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.CallInfo, None]:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Turns a skipped test into a failed one."""
     del item
-    _refuse_skip((yield).get_result())
+    return _without_skip((yield))
 
 
-@pytest.hookimpl(hookwrapper=True)
+@pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(
     collector: pytest.Collector,
-) -> Generator[None, pytest.CallInfo, None]:
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     """Turns a file that skips itself while it is imported into a failed one."""
     del collector
-    _refuse_skip((yield).get_result())
+    return _without_skip((yield))
 
 
-def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
-    if not report.skipped or hasattr(report, "wasxfail"):
-        return
-    last = report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr
-    reason = str(last).removeprefix("Skipped: ")
-    if not reason.startswith(ALLOWED_SKIPS):
-        report.outcome = "failed"
-        report.longrepr = f"skipped, which counts as failed here: {reason}"
+def _without_skip(report: Any) -> Any:
+    if report.skipped and not hasattr(report, "wasxfail"):
+        last = report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr
+        reason = str(last).removeprefix("Skipped: ")
+        if not reason.startswith(ALLOWED_SKIPS):
+            report.outcome = "failed"
+            report.longrepr = f"skipped, which counts as failed here: {reason}"
+    return report
