@@ -95,7 +95,7 @@ PIXELS = Table("pixels", ("H", "W", "face", "m"), (
     Field("audio", "int16", "x", "1/32767", "16 kHz mono, f / fps seconds"),
     Field("phonemes", "int16", "a", "class", "phoneme under each 20 ms step; 0 is silence"),
     Field("faces", "uint8", "crops face face 3", "0-255", "aligned crops of uncovered frames"),
-    Field("measures", "float32", "f m", "see names", "per frame: " + ", ".join(MEASURES)),
+    Field("measures", "float32", "f m", "truth.py", "per frame: " + ", ".join(MEASURES)),
     Field("face_box", "float16", "f 4", "width, height", "left, top, right, bottom; NaN: no face"),
 ))  # fmt: skip
 

@@ -11,42 +11,64 @@ import argparse
 import dataclasses
 import os
 import sys
+import typing
+from collections.abc import Sequence
+from typing import NoReturn
 
 from data_pipeline.build.config import BuildConfig
 from data_pipeline.build.run import build
-from ft_jax.cli.entry import run
+from ft_jax.errors import UsageError
 
 
-def main() -> None:
+class Parser(argparse.ArgumentParser):
+    """Refuses in one line, like every other command."""
+
+    def error(self, message: str) -> NoReturn:
+        """Called by argparse for what it does not understand."""
+        raise UsageError(f"{self.prog}: {message}; --help lists the flags")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
     """Parses the flags and builds."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m data_pipeline.build", description="Clips -> a data set to train on."
     )
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="pixels|records")
     for kind in ("pixels", "records"):
-        flags = kinds.add_parser(kind)
-        flags.add_argument("--out", required=True, help="folder of the data set")
-        flags.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-        flags.add_argument("--overwrite", action="store_true")
-        for field in dataclasses.fields(BuildConfig):
-            required = field.name == "clips" or (field.name == "weights" and kind == "records")
-            if field.name != "kind" and (field.name != "weights" or kind == "records"):
-                default = None if required else field.default
-                flags.add_argument(
-                    f"--{field.name}", required=required, default=default, type=_type(field)
-                )
-    given = vars(parser.parse_args())
+        _add_flags(kinds.add_parser(kind, help=f"the table {kind} of data_pipeline/schema.py"))
+    given = vars(parser.parse_args(argv))
     out, workers, overwrite = (given.pop(name) for name in ("out", "workers", "overwrite"))
     found = build(BuildConfig(**given), out, workers, overwrite=overwrite)
     left_out = sum(found["rejects"].values())
     print(f"{out}: {found['clips']} clips, {found['hours']:.2f} h, {left_out} left out")
     for reason, count in found["rejects"].items():
-        print(f"  {count}  {reason}", file=sys.stderr)
+        print(f"  {count}  {reason}")
 
 
-def _type(field: dataclasses.Field) -> type:
-    return {"str": str, "int": int, "float": float}.get(str(field.type), field.type)
+def _add_flags(parser: argparse.ArgumentParser) -> None:
+    for field in dataclasses.fields(BuildConfig):
+        if field.name != "kind":
+            is_needed = field.default is dataclasses.MISSING
+            parser.add_argument(
+                f"--{field.name}",
+                required=is_needed,
+                default=None if is_needed else field.default,
+                type=typing.get_type_hints(BuildConfig)[field.name],
+                help=None if is_needed else f"default: {field.default!r}",
+            )
+    parser.add_argument("--out", required=True, help="folder of the data set")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--overwrite", action="store_true", help="replace another data set")
 
 
 if __name__ == "__main__":
-    run(main)
+    try:
+        main()
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        print(f"error: {error.filename or 'system'}: {error.strerror}", file=sys.stderr)
+        sys.exit(2)

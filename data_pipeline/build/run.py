@@ -20,7 +20,7 @@ import multiprocessing
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -36,6 +36,7 @@ CHUNK = 16  # clips annotated, then encoded together
 RANKED = {"expression": "expression_raw", "body": "body_raw"}
 
 
+@runtime_checkable
 class Job(Protocol):
     """How one kind of data set is made from clips."""
 

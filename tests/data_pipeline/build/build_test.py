@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.annotate import observe
-from data_pipeline.build import run
+from data_pipeline.build import __main__, run
 from data_pipeline.build.config import BuildConfig
 from data_pipeline.grain.source import RecordSource
 from ft_jax.errors import UsageError
@@ -117,10 +117,32 @@ def test_recorded_clip_without_annotator_is_said_so() -> None:
         observe.observe(None, 17, 23.0)
 
 
-def test_command_line_refuses_in_one_line(tmp_path: pathlib.Path) -> None:
-    command = [sys.executable, "-m", "data_pipeline.build", "pixels", "--workers=1"]
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["pixels", "--clips={0}", "--out={0}/data"], "index.jsonl: no such file"),
+        (["pixels", "--clips={0}", "--out={0}/data", "--mouth=1"], "--mouth=1; --help"),
+        (["pixels", "--clips={0}", "--out={0}/data", "--frames=16"], "frames: 16 is not"),
+        (["pixels", "--out={0}/data"], "required: --clips"),
+        (["pictures"], "invalid choice: 'pictures'"),
+    ],
+)
+def test_command_line_refuses_in_one_line(
+    tmp_path: pathlib.Path, flags: list[str], message: str
+) -> None:
+    command = [sys.executable, "-m", "data_pipeline.build", *flags]
     done = subprocess.run(
-        [*command, f"--clips={tmp_path}", f"--out={tmp_path}/data"], capture_output=True, text=True
+        [word.format(tmp_path) for word in command], capture_output=True, text=True
     )
     assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert "index.jsonl: no such file" in done.stderr
+    assert message in done.stderr
+    assert not any(tmp_path.iterdir())
+
+
+def test_command_line_builds(
+    clips: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = f"pixels --clips={clips} --out={tmp_path}/data --frames=17 --crops=2 --workers=1"
+    __main__.main(flags.split())
+    assert capsys.readouterr().out.endswith("data: 5 clips, 0.00 h, 0 left out\n")
+    assert len(RecordSource(tmp_path / "data", "pixels")[0]["faces"]) == 2
