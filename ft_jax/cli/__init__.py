@@ -1,0 +1,1 @@
+"""Command lines: flags, checks and one call each; everything else lives below."""

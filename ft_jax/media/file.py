@@ -1,0 +1,68 @@
+"""Files as such: what is checked before one is read, and how one is written.
+
+`check` gives the messages for what no decoder has to look at; `replacing` makes a file appear at
+once and complete, or not at all.
+
+Tests: tests/media/file_test.py.
+"""
+
+import contextlib
+import os
+import pathlib
+from collections.abc import Iterator
+
+from ft_jax.errors import UsageError
+
+
+def check(path: pathlib.Path, expected: str) -> None:
+    """Raises a UsageError unless `path` is a readable file with something in it.
+
+    Args:
+      path: The file.
+      expected: What it should have been, for the message.
+    """
+    try:
+        if path.is_dir():
+            raise UsageError(f"{path}: is a folder; expected {expected}")
+        if not path.exists():
+            raise UsageError(f"{path}: no such file; expected {expected}")
+        if path.stat().st_size == 0:
+            raise UsageError(f"{path}: the file is empty; expected {expected}")
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}; expected {expected}") from None
+
+
+def check_target(path: pathlib.Path, suffix: str) -> None:
+    """Raises a UsageError unless a file `path`, ending in `suffix`, could be written.
+
+    Asked before the work starts, so that minutes of computing are not lost on a typing error.
+    """
+    if path.suffix.lower() != suffix:
+        ending = path.suffix or "nothing"
+        raise UsageError(f"{path}: the name ends in {ending}; expected {suffix}")
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder; expected the name of a file to write")
+    folder = path.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UsageError(f"{path}: cannot be written; expected a folder one may write to")
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Gives a name beside `path` to write to; it becomes `path` if all goes well.
+
+    Missing folders are made. On an exception the half-written file is removed and what stood at
+    `path` before is untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last: libraries choose the format by it.
+    beside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield beside
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
