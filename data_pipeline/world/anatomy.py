@@ -126,7 +126,7 @@ def _outline(person: Person, gap: float) -> Points:
 
 def _eye(person: Person, look: Look, side: int) -> Eye:
     x, y = side * person.eye_gap, person.eye_y
-    rx, ry = 13.2 * person.eye_size, 8.6 * person.eye_size
+    rx, ry = 13.2 * person.eye_size, 8.2 * person.eye_size
     s = np.linspace(-1, 1, 9)
     slant = -person.eye_slant * s * side
     arch = (1 - s**2) ** 0.75
@@ -159,7 +159,8 @@ def _lips(person: Person, look: Look, gap: float) -> tuple[Points, Points, float
     upper_thick, lower_thick = 5.6 * person.lip_full * pout, 7.2 * person.lip_full * pout
     up, down = 0.24 * gap, 0.76 * gap
     s = np.linspace(-0.8, 0.8, 9)
-    smile = -2.2 * np.abs(s) ** 2 * (1 - 0.5 * rounded)
+    rise = person.smile * (1 - 0.4 * rounded) * (1 + 0.25 * spread)
+    smile = -rise * np.abs(s) ** 1.8
     bow = upper_thick * (1 - np.abs(s) ** 2.6) * (1 - 0.22 * np.exp(-((s / 0.16) ** 2)))
     arch = (1 - s**2) ** 0.6
     outer_up = np.stack([s * half, smile - bow - up * arch], axis=1)
@@ -168,7 +169,7 @@ def _lips(person: Person, look: Look, gap: float) -> tuple[Points, Points, float
     wave = 0.9 * np.exp(-((s / 0.2) ** 2)) * (1 - look.opening)
     inner_up = np.stack([s * inner_half, smile + wave - up * arch], axis=1)
     inner_low = np.stack([s * inner_half, smile + wave + down * arch], axis=1)
-    corner, inner_corner = np.array([[half, -2.0]]), np.array([[inner_half, -1.8]])
+    corner, inner_corner = np.array([[half, -rise - 0.4]]), np.array([[inner_half, -0.86 * rise]])
     flip = np.array([[-1.0, 1.0]])
     base = np.array([0.0, person.mouth_y])
     outer = np.concatenate([corner * flip, outer_low, corner, outer_up[::-1]])

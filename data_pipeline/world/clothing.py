@@ -25,9 +25,11 @@ def paint_body(canvas: Canvas, person: Person, scene: Scene, lift: float, head: 
         [[-neck + head, 40], [neck + head, 40], [neck + 3, 92], [30, 128], [-30, 128], [-neck - 3, 92]]
     )
     canvas.fill(paint.smooth(column, 3), paint.shade(person.skin, 0.90))
-    canvas.soft(
-        paint.ellipse(0.8 * head, 74, neck * 1.15, 24), paint.shade(person.skin, 0.62), 0.75, 8
+    shadow = np.array(
+        [[-neck + head, 40], [neck + head, 40], [neck + 1.5, 80], [0.5 * neck, 93], [0.3 * head, 96]]
     )
+    left = np.array([[-0.5 * neck, 93], [-neck - 1.5, 80]])
+    canvas.fill(np.concatenate([shadow, left]), paint.shade(person.skin, 0.72))
     color = COLORS[scene.clothes_color]
     shape = _RIGHT.copy()
     shape[:, 1] -= lift * np.clip((shape[:, 0] - 15) / 60, 0, 1) * (shape[:, 1] < 200)
@@ -35,8 +37,8 @@ def paint_body(canvas: Canvas, person: Person, scene: Scene, lift: float, head: 
     canvas.fill(paint.smooth(ring[:-1], 4), color)
     _details(canvas, person, scene, color, lift)
     for side in (-1, 1):  # sleeves lie in shadow
-        fold = np.array([[84, 140], [92, 160], [90, 200], [100, 200], [98, 150]]) * [side, 1]
-        canvas.soft(fold - [0, lift], paint.shade(color, 0.72), 0.6, 6)
+        fold = np.array([[80, 146], [87, 170], [88, 210], [96, 210], [92, 168]]) * [side, 1]
+        canvas.fill(fold - [0, lift], paint.shade(color, 0.84))
 
 
 def _details(canvas: Canvas, person: Person, scene: Scene, color: Color, lift: float) -> None:
@@ -48,10 +50,10 @@ def _details(canvas: Canvas, person: Person, scene: Scene, color: Color, lift: f
         canvas.fill(paint.ellipse(0, 88, 29, 19, 28), skin)
     if kind == "striped top":
         white = (238, 236, 230) if scene.clothes_color != "white" else (70, 90, 140)
-        for y in (124, 142):
+        for y, half in ((122, 86), (140, 104)):
             x = np.linspace(-1, 1, 9)
-            top = np.stack([x * (88 + (y - 124) * 0.9), y + 8 * (1 - x**2) - lift * x**2], axis=1)
-            canvas.fill(np.concatenate([top, top[::-1] + [0, 8]]), white)
+            top = np.stack([x * half, y + 6 * (1 - x**2) - lift * x**2], axis=1)
+            canvas.fill(np.concatenate([top, top[::-1] * [1.05, 1] + [0, 8]]), white)
     elif kind == "dungarees":
         white = (238, 236, 230) if scene.clothes_color != "white" else (120, 130, 150)
         for side in (-1, 1):

@@ -55,7 +55,9 @@ def _nose(canvas: Canvas, person: Person, face: Face) -> None:
     canvas.soft(
         paint.ellipse((top[0] + tip[0]) / 2 - 1, (top[1] + tip[1]) / 2, 3.2, 12), light, 0.5, 5
     )
-    wings = np.array([left, left + [2, 4], base + [-3, -0.5], base + [3, -0.5], right + [-2, 4], right])
+    wings = np.array(
+        [left, left + [2, 4], base + [-3, -0.5], base + [3, -0.5], right + [-2, 4], right]
+    )
     canvas.stroke(paint.smooth(wings, 5, closed=False), dark, 2)
     hole = paint.shade(person.skin, 0.52)
     reach = person.nose_width * 0.48
@@ -92,7 +94,7 @@ def _iris(canvas: Canvas, person: Person, eye: Eye, ring: np.ndarray) -> None:
     """The iris, clipped to the open eye: painted on a copy and carried over with a mask."""
     import cv2
 
-    radius = 7.0 * (0.5 + 0.5 * person.eye_size)
+    radius = 7.6 * (0.4 + 0.6 * person.eye_size)
     picture = canvas.to_picture(ring)
     low = np.maximum(np.floor(picture.min(0)).astype(int) - 1, 0)
     high = np.minimum(np.ceil(picture.max(0)).astype(int) + 2, canvas.pixels.shape[1::-1])
@@ -109,11 +111,9 @@ def _iris(canvas: Canvas, person: Person, eye: Eye, ring: np.ndarray) -> None:
     mask = np.zeros(before.shape[:2], np.uint8)
     fixed = np.round((picture - 0.5 - low) * 16).astype(np.int32)
     cv2.fillPoly(mask, [fixed], (255,), cv2.LINE_AA, 4)
-    top, bottom = max(low[1] - 12, 0), high[1] + 12
     weight = mask.astype(np.uint16)[..., None]
     mixed = (canvas.pixels[window] * weight + before * (255 - weight)) // 255
     canvas.pixels[window] = mixed.astype(np.uint8)
-    del top, bottom
 
 
 def _mouth(canvas: Canvas, person: Person, face: Face) -> None:
@@ -142,19 +142,20 @@ def _mouth(canvas: Canvas, person: Person, face: Face) -> None:
         tongue = np.concatenate([low[1:-1] - [0, 1], (low - height[:, None] * [0, 1])[1:-1][::-1]])
         canvas.fill(tongue, (196, 84, 88))
     if face.gap > 3:
-        teeth = np.minimum(np.minimum(room * 0.42, 6.5), room)[:, None] * [0, 1]
-        canvas.fill(np.concatenate([top[1:-1], (top + teeth)[1:-1][::-1]]), (248, 244, 236))
+        teeth = np.minimum(room * 0.42, 6.5)[:, None] * [0, 1]
+        canvas.fill(np.concatenate([top, (top + teeth)[::-1]]), (248, 244, 236))
     canvas.stroke(inner, dark, 1, closed=True)
 
 
 def _beard(canvas: Canvas, person: Person, face: Face) -> None:
     if person.beard in ("none", "moustache"):
         return
-    outline, drop = face.outline, face.gap * 0.28
+    outline = face.outline
     w, h = person.head_width, person.head_height
     mouth = person.mouth_y
     if person.beard == "goatee":
-        chin = paint.ellipse(face.outer_lips[5, 0], mouth + 19 + 0.7 * face.gap, 15, 14)
+        low = min(mouth + 19 + 0.7 * face.gap, outline[:, 1].max() - 9)
+        chin = paint.ellipse(face.outer_lips[5, 0], low, 15, 13)
         canvas.fill(chin, paint.shade(person.hair, 0.82))
         return
     below = outline[outline[:, 1] > 0.10 * h]
@@ -177,8 +178,7 @@ def _beard(canvas: Canvas, person: Person, face: Face) -> None:
     if person.beard == "full":
         canvas.fill(ring, paint.shade(person.hair, 0.82))
     else:
-        canvas.soft(ring, paint.mix(person.hair, person.skin, 0.35), 0.5, 6)
-    del drop
+        canvas.soft(ring * [0.94, 0.96], paint.mix(person.hair, person.skin, 0.35), 0.5, 4)
 
 
 def _moustache(canvas: Canvas, person: Person, face: Face) -> None:

@@ -50,7 +50,7 @@ def paint_behind(canvas: Canvas, person: Person, sway: float = 0.0) -> None:
         _puffs(canvas, person, 0.98 * w + 25 * volume, h * 0.95 + 10 * volume, -26.0, 15, dark)
 
 
-def paint_front(canvas: Canvas, person: Person, face: Face) -> None:
+def paint_front(canvas: Canvas, person: Person) -> None:
     """Hair on the front of the head."""
     style = person.hair_style
     if style == "bald":
@@ -65,14 +65,13 @@ def paint_front(canvas: Canvas, person: Person, face: Face) -> None:
     if style in _LONG:
         _curtains(canvas, person)
     _shine(canvas, person)
-    del face
 
 
 def _arc(person: Person, wide: float, high: float, low: float) -> Points:
     """Over the top of the head from the left temple to the right one."""
-    angle = np.linspace(np.pi, 0, 15)
-    x = (person.head_width + wide) * np.cos(angle)
-    y = low - (person.head_height + high + low) * np.sin(angle) ** 0.85
+    angle = np.linspace(np.pi, 0, 25)
+    x = (person.head_width + wide) * np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** 0.86
+    y = low - (person.head_height + high + low) * np.sin(angle) ** 0.74
     return np.stack([x, y], axis=1)
 
 

@@ -35,22 +35,33 @@ class Canvas:
     def __init__(self, pixels: UInt8[np.ndarray, "h w 3"]) -> None:
         """Paint on these pixels (changed in place)."""
         self.pixels = pixels
-        self.matrix = np.eye(2, 3)
+        self.move(np.eye(2, 3))
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """Local coordinates to pixels, [2 3]."""
+        return self._matrix
+
+    def move(self, matrix: np.ndarray) -> None:
+        """Set the transformation."""
+        self._matrix = matrix
+        # a pixel's centre is at +0.5 here and at 0 in OpenCV
+        self._turn = np.ascontiguousarray(matrix[:, :2].T * _ONE)
+        self._shift = (matrix[:, 2] - 0.5) * _ONE
 
     def place(self, x: float, y: float, angle: float = 0.0, pivot: float = 0.0) -> None:
         """Put the local origin at (x, y), turned by `angle` around the local point (0, pivot)."""
         c, s = np.cos(angle), np.sin(angle)
         turn = np.array([[c, -s], [s, c]])
         offset = np.array([x, y]) + np.array([0, pivot]) - turn @ np.array([0, pivot])
-        self.matrix = np.concatenate([turn, offset[:, None]], axis=1)
+        self.move(np.concatenate([turn, offset[:, None]], axis=1))
 
     def to_picture(self, points: Points) -> Points:
         """Local coordinates to pixels."""
-        return points @ self.matrix[:, :2].T + self.matrix[:, 2]
+        return points @ self._matrix[:, :2].T + self._matrix[:, 2]
 
     def _fixed(self, points: Points) -> np.ndarray:
-        # a pixel's centre is at +0.5 here and at 0 in OpenCV
-        return np.round((self.to_picture(points) - 0.5) * _ONE).astype(np.int32)
+        return np.rint(points @ self._turn + self._shift).astype(np.int32)
 
     def fill(self, points: Points, color: Color) -> None:
         """Fill a polygon."""
@@ -92,8 +103,14 @@ class Canvas:
         mask = cv2.blur(cv2.blur(mask, (reach, reach)), (reach, reach))
         mask = cv2.resize(mask, tuple(int(v) for v in high - low), interpolation=cv2.INTER_LINEAR)
         part = self.pixels[low[1] : high[1], low[0] : high[0]]
-        weight = mask.astype(np.float32)[..., None] * np.float32(alpha / 255)
-        part += ((np.array(color, np.float32) - part) * weight).astype(np.int16).astype(np.uint8)
+        # 16-bit arithmetic with 7 bits of weight: four times as fast as floats
+        table = np.round(np.arange(256) * (alpha * 127 / 255)).astype(np.int16)
+        delta = np.array(color, np.int16) - part
+        delta *= table[mask][..., None]
+        delta += 64
+        delta >>= 7
+        delta += part
+        part[:] = delta
 
 
 def smooth(points: Points, steps: int = 6, closed: bool = True) -> Points:
@@ -101,10 +118,12 @@ def smooth(points: Points, steps: int = 6, closed: bool = True) -> Points:
     if closed:
         ring = np.concatenate([points[-1:], points, points[:2]])
     else:
-        ring = np.concatenate([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
+        first, last = 2 * points[:1] - points[1:2], 2 * points[-1:] - points[-2:-1]
+        ring = np.concatenate([first, points, last])
     weights = _weights(steps)  # [steps 4]
-    windows = np.stack([ring[i : len(ring) - 3 + i] for i in range(4)], axis=1)  # [n 4 2]
-    curve = np.einsum("sk,nkd->nsd", weights, windows).reshape(-1, 2)
+    count = len(ring) - 3
+    windows = ring[np.arange(4)[:, None] + np.arange(count)].reshape(4, -1)  # [4 (n 2)]
+    curve = (weights @ windows).reshape(steps, count, 2).transpose(1, 0, 2).reshape(-1, 2)
     return curve if closed else np.concatenate([curve, points[-1:]])
 
 

@@ -70,6 +70,7 @@ class Person:
     nose_length: float
     lips: Color
     lip_full: float
+    smile: float  # pixels the corners lie higher than the middle
     mouth_half: float  # half width at rest
     mouth_y: float
     cheek_blush: float
@@ -117,12 +118,13 @@ class Person:
             eye_y=uniform(-9, -1),
             brow_thick=uniform(2.6, 7.0),
             brow_arch=uniform(1.0, 7.5),
-            brow_slant=uniform(-3.5, 3.0),
+            brow_slant=uniform(-1.2, 3.6),
             brow=brow,
             nose_width=uniform(8.0, 14.5),
             nose_length=uniform(17, 27),
             lips=LIPS[int(draw.integers(len(LIPS)))],
-            lip_full=uniform(0.75, 1.4),
+            lip_full=uniform(0.75, 1.35),
+            smile=uniform(2.0, 5.5),
             mouth_half=uniform(26.0, 30.5),
             mouth_y=uniform(41, 46),
             cheek_blush=uniform(0.08, 0.45),

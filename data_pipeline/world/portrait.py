@@ -72,7 +72,7 @@ class Studio:
         lift = float(s.shoulder[i])
         clothing.paint_body(canvas, person, self.scene, lift, float(s.head_x[i]) - body_x)
         shoulders = canvas.to_picture(clothing.SHOULDERS - [0, lift])
-        canvas.matrix = matrix
+        canvas.move(matrix)
         if away:
             canvas.pixels = self._rolled(canvas, face, yaw)
         else:
@@ -91,28 +91,33 @@ class Studio:
         features.paint_ears(canvas, person, face)
         canvas.fill(face.outline, person.skin)
         features.paint_face(canvas, person, face)
-        self._apply_light(canvas)
-        hair.paint_front(canvas, person, face)
+        self._apply_light(canvas, face)
+        hair.paint_front(canvas, person)
 
-    def _apply_light(self, canvas: Canvas) -> None:
+    def _apply_light(self, canvas: Canvas, face: Face) -> None:
         import cv2
 
-        light = cv2.warpAffine(
-            self._light, canvas.matrix @ _LIGHT_TO_HEAD, (SIZE, SIZE), borderValue=(128, 128, 128)
-        )
-        cv2.multiply(canvas.pixels, light, dst=canvas.pixels, scale=1 / 128)
+        # the light stretches as the jaw drops
+        high = self.person.head_height
+        longer = face.outline[:, 1].max() / (2 * high) + 0.5
+        stretch = np.array([[1, 0, 0], [0, longer, high * (longer - 1)], [0, 0, 1]])
+        top, left, rows, columns = _LIT
+        move = canvas.matrix @ stretch @ _LIGHT_TO_HEAD - [[0, 0, left], [0, 0, top]]
+        light = cv2.warpAffine(self._light, move, (columns, rows), borderValue=(128, 128, 128))
+        part = canvas.pixels[top : top + rows, left : left + columns]
+        part[:] = cv2.multiply(part, light, scale=1 / 128)
 
     def _rolled(self, canvas: Canvas, face: Face, yaw: float) -> UInt8[np.ndarray, "h w 3"]:
         """Front and back of the head, rolled around the vertical axis by `yaw`."""
         base, matrix = canvas.pixels, canvas.matrix
         back = Canvas(base.copy())
-        back.matrix = matrix
+        back.move(matrix)
         features.paint_ears(back, self.person, face)
         hair.paint_back(back, self.person, face)
         if abs(yaw) > 3.05:
             return back.pixels
         front = Canvas(base.copy())
-        front.matrix = matrix
+        front.move(matrix)
         self._paint_head(front, face)
         return _roll(base, front.pixels, back.pixels, yaw)
 
@@ -153,6 +158,7 @@ def _roll(base: np.ndarray, front: np.ndarray, back: np.ndarray, yaw: float) -> 
     return np.where(inside[..., None], rolled, base)
 
 
+_LIT = (20, 36, 212, 184)  # top, left, rows, columns of the picture where a head can be
 _LIGHT_SIZE = 96
 _LIGHT_STEP = 2.0  # pixels per light cell
 _LIGHT_TO_HEAD = np.array(
@@ -166,13 +172,21 @@ _LIGHT_TO_HEAD = np.array(
 
 def _head_light(person: Person) -> UInt8[np.ndarray, "s s 3"]:
     """A soft light from the upper left over the head: 128 changes nothing."""
+    import cv2
+
     v, u = np.mgrid[0:_LIGHT_SIZE, 0:_LIGHT_SIZE].astype(np.float32)
     u = (u * _LIGHT_STEP - _LIGHT_SIZE) / person.head_width
     v = (v * _LIGHT_STEP - _LIGHT_SIZE) / person.head_height
     radius = np.sqrt(u**2 + (0.95 * v) ** 2)
     edge = np.clip((radius - 0.55) / 0.5, 0, 1) ** 1.5
     gain = 1.05 - 0.20 * edge - 0.05 * u - 0.04 * v
-    outside = np.clip((radius - 1.06) / 0.05, 0, 1)
-    gain = gain * (1 - outside) + outside
+    # nothing outside of the head, or its shadow would lie on the wall
+    outline = anatomy.face(person, Look()).outline
+    cells = np.round((outline + _LIGHT_SIZE) / _LIGHT_STEP * 16 - 8).astype(np.int32)
+    inside = np.zeros(gain.shape, np.uint8)
+    cv2.fillPoly(inside, [cells], (255,), cv2.LINE_AA, 4)
+    inside = cv2.dilate(inside, np.ones((2, 2), np.uint8), anchor=(0, 0))
+    inside = cv2.dilate(inside, np.ones((2, 2), np.uint8), anchor=(1, 1))
+    gain = 1 + (gain - 1) * (inside / np.float32(255))
     tint = np.stack([gain**0.8, gain, gain**1.1], axis=-1)
     return np.clip(tint * 128, 0, 255).astype(np.uint8)

@@ -126,7 +126,8 @@ def backdrop(scene: Scene, size: int = 256) -> UInt8[np.ndarray, "h w 3"]:
     }.get(scene.place)  # fmt: skip
     if painter:
         painter(canvas, scene, draw, wide)
-    blur = 5 if scene.place in ("park", "bookshelf", "window") else 3
+    # out of focus, as behind a portrait; fine detail would only burden the codec
+    blur = {"bookshelf": 13, "park": 9, "window": 7}.get(scene.place, 5)
     return cv2.GaussianBlur(canvas.pixels, (blur, blur), 0)
 
 
@@ -149,13 +150,13 @@ def _window(canvas: Canvas, scene: Scene, draw: np.random.Generator, wide: int) 
 
 def _bookshelf(canvas: Canvas, scene: Scene, draw: np.random.Generator, wide: int) -> None:
     wood = (150, 110, 78)
-    tones = [paint.mix(color, wood, 0.35) for color in COLORS.values()]
+    tones = [paint.mix(color, wood, 0.45) for color in COLORS.values()]
     canvas.fill(_box(0, 0, wide, wide), paint.shade(wood, 0.62))
     for row in range(4):
         y = 6 + row * 72
         x = draw.uniform(-6, 4)
         while x < wide:
-            thick, high = draw.uniform(8, 17), draw.uniform(40, 60)
+            thick, high = draw.uniform(11, 22), draw.uniform(42, 60)
             tone = tones[int(draw.integers(len(tones)))]
             canvas.fill(_box(x, y + 62 - high, x + thick, y + 62), paint.shade(tone, 0.85))
             x += thick + 0.8 + (draw.uniform(10, 30) if draw.random() < 0.1 else 0)
@@ -198,7 +199,7 @@ def paint_object(canvas: Canvas, scene: Scene, swing: float, shift: float) -> No
         "balloon": _balloon, "mobile": _mobile, "flag": _flag,
     }[scene.object]  # fmt: skip
     draw(canvas, x, swing, color)
-    canvas.matrix = np.eye(2, 3)
+    canvas.move(np.eye(2, 3))
 
 
 def _lamp(canvas: Canvas, x: float, swing: float, color: Color) -> None:

@@ -44,7 +44,7 @@ _OVAL = (
     148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
 )  # fmt: skip
 _TURN_LIMIT = 0.20  # radians of yaw up to which a face counts as visible
-_UNCOVERED = 0.42  # share of the cover's way after which the whole face is free
+_UNCOVERED = 0.82  # share of the cover's way after which the whole face is free
 JOINTS = 33
 _NOSE_JOINT, _EARS, _MOUTH, _SHOULDERS = 0, (7, 8), (9, 10), (11, 12)
 
