@@ -2,8 +2,8 @@
 
 In: the lip opening of each frame, measured on decoded pixels (`instrument`), the opening this
 speech has in the world, and the frames at which m, b and p are spoken. Out: one number per clip.
-`dark_area` is a second instrument that no training has touched: it counts the dark pixels of the
-mouth's neighbourhood; a network that had learned to see what is not there would disagree with it.
+`mouth_area` is a second instrument that no training has touched: it counts pixels of the colours of
+an open mouth; a network that had learned to see what is not there would disagree with it.
 
 NaN marks a frame that could not be measured. Invariants: correlation is at zero lag, is 0 where
 either side is constant or where fewer than half of the frames were measured, and does not depend on
@@ -15,11 +15,19 @@ Tests: tests/eval/lips_test.py.
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int, Shaped, UInt8
 
 from ft_jax.eval.bootstrap import Interval, bootstrap
 
 _FLAT = 1e-9  # variance below which a track counts as constant
+# Where the mouth lies in the face box: shares of its height and of its width.
+_ROWS, _COLUMNS = (0.66, 0.97), (0.25, 0.75)
+# What is seen in an open mouth of the drawn world: colour, and how far from it (RGB distance) a
+# pixel counts for nothing.
+_INSIDE: tuple[tuple[tuple[int, int, int], float], ...] = (
+    ((66, 18, 26), 50.0),  # the dark
+    ((248, 244, 236), 80.0),  # teeth
+)
 
 
 def correlation(
@@ -66,6 +74,34 @@ def closures(
     shut = np.nan_to_num(opening, nan=np.inf) < closed_below
     inside = [(int(lo), int(hi)) for lo, hi in spans if lo < len(opening) and hi > 0]
     return Closures(sum(bool(shut[max(lo, 0) : hi].any()) for lo, hi in inside), len(inside))
+
+
+def mouth_area(
+    frames: UInt8[np.ndarray, "f H W 3"], boxes: Float[np.ndarray, "f 4"]
+) -> Float[np.ndarray, " f"]:
+    """Share of the mouth's neighbourhood that has the colours of an open mouth.
+
+    Args:
+      frames: Of the drawn world, or generated like it.
+      boxes: Face boxes (left, top, right, bottom) / (width, height); NaN where there is no face.
+    """
+    height, width = frames.shape[1:3]
+    area = np.full(len(frames), np.nan)
+    for index, (frame, box) in enumerate(zip(frames, boxes, strict=True)):
+        if not np.isfinite(box).all():
+            continue
+        left, top, right, bottom = box * [width, height, width, height]
+        rows = np.rint(top + (bottom - top) * np.asarray(_ROWS)).astype(int).clip(0, height)
+        columns = np.rint(left + (right - left) * np.asarray(_COLUMNS)).astype(int).clip(0, width)
+        pixels = frame[slice(*rows), slice(*columns)].astype(np.float64)
+        if pixels.size == 0:
+            continue
+        parts = (
+            np.clip(1 - np.linalg.norm(pixels - colour, axis=-1) / reach, 0, 1)
+            for colour, reach in _INSIDE
+        )
+        area[index] = sum(part.mean() for part in parts)
+    return area
 
 
 def spans_of(

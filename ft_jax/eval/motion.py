@@ -14,8 +14,32 @@ Source: paper section 3.4 (variance of landmark and joint sequences) with the pr
 Tests: tests/eval/motion_test.py.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 from jaxtyping import Float
+
+# The instrument measures in head heights and in pictures; these bring its values to the units of
+# the two intensities (mean person of the drawn world; a constant factor changes no comparison).
+EYE_DISTANCE = 0.34  # in head heights
+LID_TRAVEL = 0.107  # head heights between a shut and a normally open lid
+SHOULDER_WIDTH = 0.72  # in pictures
+
+Tracks = Mapping[str, np.ndarray]
+"""Name of a measure -> its value in every frame."""
+
+
+def expression_tracks(tracks: Tracks) -> Float[np.ndarray, "f c"]:
+    """Brows, cheeks and lids in eye distances."""
+    lid = tracks["lid"] * LID_TRAVEL
+    return np.stack([tracks["brow"], tracks["cheek"], lid], -1) / EYE_DISTANCE
+
+
+def body_tracks(tracks: Tracks) -> Float[np.ndarray, "f c"]:
+    """Head and shoulders in shoulder widths."""
+    return np.stack([tracks[name] for name in ("head_x", "head_y", "shoulder")], -1) / (
+        SHOULDER_WIDTH
+    )
 
 
 def intensity(tracks: Float[np.ndarray, "f c"], least: float = 0.5) -> float:

@@ -1,7 +1,18 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
-from ft_jax.eval.lips import Closures, closure_rate, closures, correlation, spans_of
+from data_pipeline.world import source
+from ft_jax.eval.lips import (
+    Closures,
+    closure_rate,
+    closures,
+    correlation,
+    mouth_area,
+    spans_of,
+)
+from ft_jax.media.image import resize
 
 TIME = np.linspace(0, 6, 33)
 
@@ -59,3 +70,23 @@ def test_runs_of_sounds_become_the_frames_they_touch():
 def test_closure_rate_weighs_sounds_not_clips():
     rate = closure_rate([Closures(0, 1), Closures(3, 3), Closures(0, 0)])
     assert rate.value == pytest.approx(0.75) and rate.count == 3
+
+
+def test_mouth_area_follows_the_opening_that_was_drawn():
+    found = []
+    for number in (0, 3, 6, 9):
+        choice = source.choose("heldout", 1, number, 17)
+        scene = dataclasses.replace(choice.scene, start="open")
+        clip = source.render(dataclasses.replace(choice, scene=scene))
+        small = np.stack([resize(frame, 64, 64) for frame in clip.frames])
+        area = mouth_area(small, clip.truth["face_box"].astype(float) / source.SIZE)
+        found.append(correlation(area, clip.truth["lip_opening"].astype(float)))
+    assert np.mean(found) > 0.8 and min(found) > 0.6
+
+
+def test_mouth_area_is_unknown_without_a_face():
+    boxes = np.array([[np.nan] * 4, [0.1, 0.1, 0.9, 0.9]])
+    frames = np.zeros((2, 64, 64, 3), np.uint8)
+    frames[:] = (66, 18, 26)
+    area = mouth_area(frames, boxes)
+    assert np.isnan(area[0]) and area[1] == pytest.approx(1.0)

@@ -1,7 +1,18 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
-from ft_jax.eval.motion import at_intensity, intensity, jerk, rank_correlation, ranks
+from data_pipeline.world import anatomy, source
+from ft_jax.eval.motion import (
+    at_intensity,
+    body_tracks,
+    expression_tracks,
+    intensity,
+    jerk,
+    rank_correlation,
+    ranks,
+)
 
 TIME = np.arange(200) / 100
 
@@ -57,3 +68,33 @@ def test_true_clips_of_the_same_intensity_are_the_nearest_ones():
     values = np.array([1.0, 3.0, 100.0, 300.0])
     found = at_intensity(np.array([0.015, 1.5]), known, values, neighbours=2)
     np.testing.assert_allclose(found, [2, 200])
+
+
+def measured(expression: float, body: float, number: int) -> dict[str, np.ndarray]:
+    """What a perfect instrument says about a drawn clip with these intensities."""
+    choice = source.choose("heldout", 3, number)
+    signals = source.move(dataclasses.replace(choice, omega_l=expression, omega_b=body))
+    return {
+        "brow": signals.brow * anatomy.BROW_PIXELS / 150,
+        "cheek": signals.cheek * anatomy.CHEEK_PIXELS / 150,
+        "lid": signals.lid,
+        "head_x": signals.head_x / source.SIZE,
+        "head_y": signals.head_y / source.SIZE,
+        "shoulder": signals.shoulder / source.SIZE,
+    }
+
+
+@pytest.mark.parametrize("name", ["expression", "body"])
+def test_each_intensity_of_the_world_is_measured_and_the_other_is_not(name):
+    tracks = {"expression": expression_tracks, "body": body_tracks}[name]
+    asked = np.tile([0.0, 0.25, 0.5, 0.75, 1.0], 8)
+    numbers = np.repeat(np.arange(8), 5)
+
+    def found(varied: str) -> np.ndarray:
+        pairs = [(a, 0.5) if varied == "expression" else (0.5, a) for a in asked]
+        clips = [measured(*pair, int(n)) for pair, n in zip(pairs, numbers, strict=True)]
+        return np.array([intensity(tracks(clip)) for clip in clips])
+
+    other = "body" if name == "expression" else "expression"
+    assert rank_correlation(asked, found(name)) > 0.95
+    assert abs(rank_correlation(asked, found(other))) < 0.2
