@@ -74,7 +74,7 @@ def test_closure_rate_weighs_sounds_not_clips():
 
 def test_mouth_area_follows_the_opening_that_was_drawn():
     found = []
-    for number in (0, 3, 6, 9):
+    for number in (0, 3):
         choice = source.choose("heldout", 1, number, 17)
         scene = dataclasses.replace(choice.scene, start="open")
         clip = source.render(dataclasses.replace(choice, scene=scene))
