@@ -20,6 +20,7 @@ Tests: tests/data_pipeline/world/truth_test.py.
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -53,7 +54,7 @@ def annotate(path: Path, frames: int, fps: float) -> Observation:
     return Observation(
         landmarks=(cut["landmarks"] / size).astype(np.float32),
         outer_lip=truth.OUTER_LIPS,
-        lips=(*truth.OUTER_LIPS, *truth.INNER_LIPS),
+        lips=(*truth.OUTER_LIPS, *truth.INNER_LIPS, *truth.JAW),  # the jaw drops with the lips
         eyes=_EYE_CORNERS,
         joints=(cut["joints"] / np.array([size, size, 1.0])).astype(np.float32),
         shoulders=_SHOULDERS,
@@ -69,7 +70,7 @@ def annotate(path: Path, frames: int, fps: float) -> Observation:
     )
 
 
-def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, object]]:
+def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """A truth file's arrays (pixels, as in world/truth.py) and its clip's line of the index.
 
     Raises:

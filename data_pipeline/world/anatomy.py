@@ -19,7 +19,7 @@ from data_pipeline.world import paint
 from data_pipeline.world.people import Person
 
 MAX_GAP = 31.0  # pixels at 256 between the inner lips, for a mouth half as wide as 28
-BROW_PIXELS, CHEEK_PIXELS = 8.5, 5.0  # how far a raise of 1 moves them
+BROW_PIXELS, CHEEK_PIXELS = 8.5, 6.5  # how far a raise of 1 moves them
 Points = Float[np.ndarray, "p 2"]
 
 
@@ -33,7 +33,6 @@ class Look:
     lid: float = 1.0
     cheek: float = 0.0
     yaw: float = 0.0
-    pitch: float = 0.0
     gaze: float = 0.0
 
 
@@ -66,12 +65,13 @@ class Face:
 
 
 def turned(points: Points, person: Person, look: Look, depth: float = 0.0) -> Points:
-    """Move points of the face surface with the head's small rotations."""
+    """Move points of the face surface with the last part of a turn; `depth` is out of it."""
+    if look.yaw == 0.0:
+        return points
     radius = 1.18 * person.head_width
     angle = np.arcsin(np.clip(points[:, 0] / radius, -0.98, 0.98)) + look.yaw
     x = radius * np.sin(np.clip(angle, -1.57, 1.57)) + depth * np.sin(look.yaw)
-    y = points[:, 1] + look.pitch * (1 - 0.4 * (points[:, 1] / person.head_height) ** 2)
-    return np.stack([x, y + 0.25 * depth * look.pitch / 10], axis=1)
+    return np.stack([x, points[:, 1]], axis=1)
 
 
 def face(person: Person, look: Look) -> Face:

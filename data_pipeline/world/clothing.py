@@ -22,11 +22,24 @@ def paint_body(canvas: Canvas, person: Person, scene: Scene, lift: float, head: 
     neck = 0.40 * person.head_width + 3
     # the neck follows the head at its top
     column = np.array(
-        [[-neck + head, 40], [neck + head, 40], [neck + 3, 92], [30, 128], [-30, 128], [-neck - 3, 92]]
+        [
+            [-neck + head, 40],
+            [neck + head, 40],
+            [neck + 3, 92],
+            [30, 128],
+            [-30, 128],
+            [-neck - 3, 92],
+        ]
     )
     canvas.fill(paint.smooth(column, 3), paint.shade(person.skin, 0.90))
     shadow = np.array(
-        [[-neck + head, 40], [neck + head, 40], [neck + 1.5, 80], [0.5 * neck, 93], [0.3 * head, 96]]
+        [
+            [-neck + head, 40],
+            [neck + head, 40],
+            [neck + 1.5, 80],
+            [0.5 * neck, 93],
+            [0.3 * head, 96],
+        ]
     )
     left = np.array([[-0.5 * neck, 93], [-neck - 1.5, 80]])
     canvas.fill(np.concatenate([shadow, left]), paint.shade(person.skin, 0.72))

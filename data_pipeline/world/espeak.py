@@ -105,7 +105,7 @@ class Synthesiser:
         self._callback = _CALLBACK(self._receive)  # kept alive as long as the library
         self._library.espeak_SetSynthCallback(self._callback)
 
-    def _receive(self, samples, count, events) -> int:  # noqa: ANN001  (ctypes calls it)
+    def _receive(self, samples, count, events) -> int:
         if samples and count > 0:
             self._samples.append(np.ctypeslib.as_array(samples, (count,)).copy())
         i = 0

@@ -50,13 +50,14 @@ def _nose(canvas: Canvas, person: Person, face: Face) -> None:
     tip, left, right, top, middle, base = face.nose
     dark = paint.mix(paint.shade(person.skin, 0.80), (150, 60, 50), 0.12)
     light = paint.shade(person.skin, 1.22)
-    side = np.array([tip, right + [1, -3], [right[0] + 1, right[1] + 1], base, middle + [2, 0]])
+    by = paint.shift
+    side = np.array([tip, by(right, 1, -3), [right[0] + 1, right[1] + 1], base, by(middle, 2, 0)])
     canvas.soft(paint.smooth(side, 4), dark, 0.55, 5)
     canvas.soft(
         paint.ellipse((top[0] + tip[0]) / 2 - 1, (top[1] + tip[1]) / 2, 3.2, 12), light, 0.5, 5
     )
     wings = np.array(
-        [left, left + [2, 4], base + [-3, -0.5], base + [3, -0.5], right + [-2, 4], right]
+        [left, by(left, 2, 4), by(base, -3, -0.5), by(base, 3, -0.5), by(right, -2, 4), right]
     )
     canvas.stroke(paint.smooth(wings, 5, closed=False), dark, 2)
     hole = paint.shade(person.skin, 0.52)
@@ -85,7 +86,7 @@ def _eye(canvas: Canvas, person: Person, eye: Eye) -> None:
     lash = paint.mix(person.brow, (24, 16, 18), 0.75)
     canvas.stroke(paint.smooth(eye.upper, 3, closed=False), lash, 2)
     outer = eye.upper[-1] if eye.side > 0 else eye.upper[0]
-    tick = np.array([outer, outer + [eye.side * 2.6, -2.2]])
+    tick = np.array([outer, paint.shift(outer, eye.side * 2.6, -2.2)])
     canvas.stroke(tick, lash, 2)
     canvas.stroke(paint.smooth(eye.lower, 3, closed=False), under, 1)
 
@@ -186,7 +187,7 @@ def _moustache(canvas: Canvas, person: Person, face: Face) -> None:
     base = face.nose[5]
     y = max((top[1] + base[1]) / 2 + 1.5, base[1] + 3)
     points = np.array([[0, -2.5], [11, -3.5], [24, 3.5], [12, 4.0], [0, 2.2]])
-    ring = paint.smooth(paint.mirror(points), 3) + [top[0], y]
+    ring = paint.shift(paint.smooth(paint.mirror(points), 3), top[0], y)
     canvas.fill(ring, paint.shade(person.hair, 0.74))
 
 
@@ -199,10 +200,10 @@ def _glasses(canvas: Canvas, person: Person, face: Face) -> None:
             ring = paint.ellipse(x, y, 19, 18, 24)
         elif person.glasses == "square":
             corner = np.array([[-19, -13], [19, -13], [18, 14], [-18, 14]], float)
-            ring = paint.smooth(_rounded(corner), 3) + [x, y]
+            ring = paint.shift(paint.smooth(_rounded(corner), 3), x, y)
         else:
             corner = np.array([[-18, -7], [18, -7], [16, 14], [-16, 14]], float)
-            ring = paint.smooth(_rounded(corner), 3) + [x, y]
+            ring = paint.shift(paint.smooth(_rounded(corner), 3), x, y)
         canvas.soft(ring, (255, 255, 255), 0.12, 1)
         canvas.stroke(ring, color, 3 if person.glasses == "square" else 2, closed=True)
         edge = eye.side * person.head_width * 0.98
@@ -214,7 +215,9 @@ def _glasses(canvas: Canvas, person: Person, face: Face) -> None:
 
 def _rounded(corners: np.ndarray) -> np.ndarray:
     after = np.roll(corners, -1, axis=0)
-    return np.stack([corners * 0.72 + after * 0.28, corners * 0.28 + after * 0.72], 1).reshape(-1, 2)
+    return np.stack([corners * 0.72 + after * 0.28, corners * 0.28 + after * 0.72], 1).reshape(
+        -1, 2
+    )
 
 
 def paint_ears(canvas: Canvas, person: Person, face: Face) -> None:
@@ -225,6 +228,19 @@ def paint_ears(canvas: Canvas, person: Person, face: Face) -> None:
         canvas.fill(paint.ellipse(x + side * 2, y, 5 * person.ear, 10 * person.ear), inner)
         if person.earrings:
             canvas.disc(x + side * 4, y + 17 * person.ear, 3.2, (240, 200, 90))
+
+
+def paint_turned_ear(canvas: Canvas, person: Person, face: Face, yaw: float) -> None:
+    """The ear that a turned head shows."""
+    for side, (_, y) in zip((-1, 1), face.ears, strict=True):
+        angle = side * np.pi / 2 + yaw
+        if np.cos(angle) < -0.3:
+            continue
+        x = 0.98 * person.head_width * np.sin(angle)
+        wide = 10 * person.ear * max(0.5, abs(np.cos(angle)))
+        canvas.fill(paint.ellipse(x, y, wide, 16 * person.ear), _tone(person.skin))
+        inner = paint.shade(person.skin, 0.78)
+        canvas.fill(paint.ellipse(x, y, 0.5 * wide, 10 * person.ear), inner)
 
 
 def _tone(skin: Color) -> Color:

@@ -14,7 +14,63 @@ from data_pipeline.world.paint import Canvas
 from data_pipeline.world.people import Color, Person
 
 Points = np.ndarray
+# name: extra width, extra height, lower end, hairline from right to left (head widths, pixels)
+_CAPS: dict[str, tuple[float, float, float, tuple[tuple[float, float], ...]]] = {
+    "crop": (2, 5, -6, (
+        (0.93, -22), (0.84, -44), (0.40, -55),
+        (-0.40, -55), (-0.84, -44), (-0.93, -22),
+    )),
+    "side": (4, 11, 0, (
+        (0.90, -22), (0.80, -36), (0.30, -42),
+        (-0.35, -60), (-0.80, -46), (-0.92, -20),
+    )),
+    "curls": (7, 12, -2, (
+        (0.92, -18), (0.80, -40), (0.40, -46),
+        (-0.40, -46), (-0.80, -40), (-0.92, -18),
+    )),
+    "bob": (8, 10, 20, (
+        (0.86, 16), (0.82, -20), (0.45, -48), (0.10, -58),
+        (-0.50, -44), (-0.82, -18), (-0.86, 16),
+    )),
+    "long": (8, 9, 24, (
+        (0.87, 18), (0.80, -18), (0.42, -46), (0.0, -64),
+        (-0.42, -46), (-0.80, -18), (-0.87, 18),
+    )),
+    "waves": (10, 12, 24, (
+        (0.86, 16), (0.78, -20), (0.50, -40), (0.20, -60),
+        (-0.46, -48), (-0.80, -18), (-0.87, 18),
+    )),
+    "bun": (3, 6, -8, (
+        (0.94, -16), (0.82, -44), (0.36, -58),
+        (-0.36, -58), (-0.82, -44), (-0.94, -16),
+    )),
+    "spikes": (3, 8, -8, (
+        (0.93, -20), (0.80, -44), (0.50, -38), (0.25, -50), (0.0, -40),
+        (-0.25, -52), (-0.5, -40), (-0.80, -46), (-0.93, -20),
+    )),
+    "fringe": (9, 10, 22, (
+        (0.86, 18), (0.84, -20), (0.60, -31), (0.0, -34),
+        (-0.60, -31), (-0.84, -20), (-0.86, 18),
+    )),
+    "afro": (12, 14, -4, (
+        (0.93, -16), (0.80, -42), (0.40, -50),
+        (-0.40, -50), (-0.80, -42), (-0.93, -16),
+    )),
+    "quiff": (3, 22, -6, (
+        (0.93, -20), (0.82, -46), (0.50, -58), (-0.10, -52),
+        (-0.60, -62), (-0.84, -44), (-0.93, -20),
+    )),
+    "tails": (4, 8, -2, (
+        (0.92, -16), (0.74, -38), (0.30, -50), (0.0, -64),
+        (-0.30, -50), (-0.74, -38), (-0.92, -16),
+    )),
+}  # fmt: skip
 _LONG = {"long": 150.0, "waves": 128.0, "bob": 62.0, "fringe": 70.0}
+
+
+def covers_ears(person: Person) -> bool:
+    """Whether a style hides the ears."""
+    return person.hair_style in _LONG or person.hair_style == "afro"
 
 
 def paint_behind(canvas: Canvas, person: Person, sway: float = 0.0) -> None:
@@ -77,22 +133,7 @@ def _arc(person: Person, wide: float, high: float, low: float) -> Points:
 
 def _cap(person: Person) -> Points:
     w, volume, side = person.head_width, person.hair_volume, person.hair_side
-    shapes: dict[str, tuple[float, float, float, list[tuple[float, float]]]] = {
-        # name: extra width, extra height, lower end, hairline from right to left (w, pixels)
-        "crop": (2, 5, -6, [(0.93, -22), (0.84, -44), (0.40, -55), (-0.40, -55), (-0.84, -44), (-0.93, -22)]),
-        "side": (4, 11, 0, [(0.90, -22), (0.80, -36), (0.30, -42), (-0.35, -60), (-0.80, -46), (-0.92, -20)]),
-        "curls": (7, 12, -2, [(0.92, -18), (0.80, -40), (0.40, -46), (-0.40, -46), (-0.80, -40), (-0.92, -18)]),
-        "bob": (8, 10, 20, [(0.86, 16), (0.82, -20), (0.45, -48), (0.10, -58), (-0.50, -44), (-0.82, -18), (-0.86, 16)]),
-        "long": (8, 9, 24, [(0.87, 18), (0.80, -18), (0.42, -46), (0.0, -64), (-0.42, -46), (-0.80, -18), (-0.87, 18)]),
-        "waves": (10, 12, 24, [(0.86, 16), (0.78, -20), (0.50, -40), (0.20, -60), (-0.46, -48), (-0.80, -18), (-0.87, 18)]),
-        "bun": (3, 6, -8, [(0.94, -16), (0.82, -44), (0.36, -58), (-0.36, -58), (-0.82, -44), (-0.94, -16)]),
-        "spikes": (3, 8, -8, [(0.93, -20), (0.80, -44), (0.50, -38), (0.25, -50), (0.0, -40), (-0.25, -52), (-0.5, -40), (-0.80, -46), (-0.93, -20)]),
-        "fringe": (9, 10, 22, [(0.86, 18), (0.84, -20), (0.60, -31), (0.0, -34), (-0.60, -31), (-0.84, -20), (-0.86, 18)]),
-        "afro": (12, 14, -4, [(0.93, -16), (0.80, -42), (0.40, -50), (-0.40, -50), (-0.80, -42), (-0.93, -16)]),
-        "quiff": (3, 22, -6, [(0.93, -20), (0.82, -46), (0.50, -58), (-0.10, -52), (-0.60, -62), (-0.84, -44), (-0.93, -20)]),
-        "tails": (4, 8, -2, [(0.92, -16), (0.74, -38), (0.30, -50), (0.0, -64), (-0.30, -50), (-0.74, -38), (-0.92, -16)]),
-    }  # fmt: skip
-    wide, high, low, line = shapes[person.hair_style]
+    wide, high, low, line = _CAPS[person.hair_style]
     arc = _arc(person, wide * volume, high * volume, low)
     if person.hair_style == "quiff":
         arc[:, 1] -= 9 * np.exp(-(((arc[:, 0] * side + 18) / 26) ** 2))
@@ -173,7 +214,8 @@ def paint_back(canvas: Canvas, person: Person, face: Face) -> None:
         canvas.soft(paint.ellipse(0, 60, 30, 6), paint.shade(person.skin, 0.7), 0.5, 6)
         return
     skull = _arc(person, 4, 8, 10)
-    low = np.array([[0.96 * w, 30], [0.62 * w, 62], [0.3 * w, 70], [-0.3 * w, 70], [-0.62 * w, 62], [-0.96 * w, 30]])  # fmt: skip
+    nape = np.array([[0.96, 30], [0.62, 62], [0.3, 70], [-0.3, 70], [-0.62, 62], [-0.96, 30]])
+    low = nape * [w, 1]
     canvas.fill(face.outline, person.skin)
     canvas.fill(np.concatenate([skull, paint.smooth(low, 4, closed=False)]), person.hair)
     dark = paint.shade(person.hair, 0.8)
@@ -182,7 +224,9 @@ def paint_back(canvas: Canvas, person: Person, face: Face) -> None:
         canvas.stroke(paint.smooth(strand, 6, closed=False), dark, 1)
     if person.hair_style in _LONG:
         length = _LONG[person.hair_style]
-        right = np.array([[0, -40], [1.05 * w, -10], [1.15 * w, 30], [1.02 * w, length], [0, length + 5]])
+        right = np.array(
+            [[0, -40], [1.05 * w, -10], [1.15 * w, 30], [1.02 * w, length], [0, length + 5]]
+        )
         canvas.fill(paint.smooth(paint.mirror(right), 4), person.hair)
     if person.hair_style in ("curls", "afro"):
         _curls(canvas, person)

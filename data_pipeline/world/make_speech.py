@@ -107,7 +107,7 @@ def _write_ogg(path: Path, samples: np.ndarray) -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "assets")
     parser.add_argument("--utterances", type=int, default=88)
     parser.add_argument("--seed", type=int, default=0)

@@ -4,8 +4,8 @@ The one idea: the scene follows speech with delay. Nods come 0.3-0.6 s after str
 shoulder lifts a little later, sway grows with the mean loudness, background and context object
 move along. Blinks, brows, lids and cheeks are random. Then two intensities scale two groups:
 
-    omega_l   brows, lids, cheeks      (lips are never scaled)
-    omega_b   head and shoulders
+    omega_l   brows, lids, cheeks, gaze   (lips are never scaled)
+    omega_b   head and shoulders, moving as rigid bodies: a nod must not read as a face in motion
 
 Amplitude is 0.06 + 0.94 omega, so 1.0 moves 6 times as far as 0.1. Each group is brought near a
 common strength before it is scaled: else a clip's own luck would hide its intensity.
@@ -39,8 +39,7 @@ class Signals:
     head_x: Curve  # pixels
     head_y: Curve  # pixels, nods included
     tilt: Curve  # radians
-    pitch: Curve  # pixels the face moves down on the head
-    yaw: Curve  # radians, 0 = to the camera; the turn included
+    yaw: Curve  # radians, 0 = to the camera: the turn of a clip that starts turned
     shoulder: Curve  # pixels up
     body_x: Curve  # pixels
     scene_x: Curve  # pixels, background
@@ -82,10 +81,10 @@ def signals(
     return Signals(
         opening=opening,
         width=width,
-        yaw=yaw + frame.pop("look"),
+        yaw=yaw,
         cover=cover,
         object_swing=0.10 * swing + 0.04 * _drift(times, 0.8, draw),
-        gaze_x=1.6 * _drift(times, 0.7, draw),
+        gaze_x=2.0 * expression * _drift(times, 0.7, draw),
         **face,
         **frame,
     )
@@ -115,18 +114,16 @@ def _body(
     sway = np.sin(2 * np.pi * person.sway_rate * times + phase) * (0.4 + 0.9 * mean)
     idle = _drift(times, 0.6, draw)
     head_x = 7.0 * sway + 1.5 * idle
-    head_y = 7.5 * nod + 1.2 * _drift(times, 0.7, draw)
+    head_y = 8.5 * nod + 1.2 * _drift(times, 0.7, draw)
     shoulder = 8.0 * lift
     travel = np.sqrt(head_x.var() + head_y.var() + shoulder.var())
     # towards a common strength, softly
-    gain = amount * float(np.clip((6.5 / max(travel, 0.5)) ** 0.7, 0.6, 1.9))
+    gain = amount * float(np.clip((8.5 / max(travel, 0.5)) ** 0.7, 0.6, 1.9))
     tilt = 0.055 * np.sin(2 * np.pi * person.sway_rate * times + phase - 0.6) * (0.4 + 0.9 * mean)
     return {
         "head_x": gain * head_x,
         "head_y": gain * (head_y - 0.35 * shoulder),
         "tilt": gain * (tilt + 0.015 * idle),
-        "pitch": gain * 4.0 * nod,
-        "look": gain * 0.06 * _drift(times, 0.6, draw),
         "shoulder": gain * shoulder,
         "body_x": gain * 0.45 * head_x,
         "scene_x": 3.0 * np.sin(2 * np.pi * 0.4 * (times - 0.3) + phase) * (0.2 + mean),

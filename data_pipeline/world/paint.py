@@ -96,9 +96,7 @@ class Canvas:
         size = np.maximum((high - low) // 2, 1)
         mask = np.zeros((size[1], size[0]), np.uint8)
         scaled = (shape - low) * (size / (high - low))
-        cv2.fillPoly(
-            mask, [np.round(scaled * _ONE).astype(np.int32)], (255,), cv2.LINE_AA, _SHIFT
-        )
+        cv2.fillPoly(mask, [np.round(scaled * _ONE).astype(np.int32)], (255,), cv2.LINE_AA, _SHIFT)
         reach = max(int(blur), 1)
         mask = cv2.blur(cv2.blur(mask, (reach, reach)), (reach, reach))
         mask = cv2.resize(mask, tuple(int(v) for v in high - low), interpolation=cv2.INTER_LINEAR)
@@ -146,6 +144,11 @@ def mirror(points: Points) -> Points:
     left = points[::-1] * np.array([-1.0, 1.0])
     inner = left[1:-1] if abs(points[0, 0]) < 1e-9 and abs(points[-1, 0]) < 1e-9 else left
     return np.concatenate([points, inner])
+
+
+def shift(points: Float[np.ndarray, "*p 2"], x: float, y: float) -> Float[np.ndarray, "*p 2"]:
+    """Points (or one point) moved by (x, y)."""
+    return points + np.array([x, y])
 
 
 def ellipse(x: float, y: float, rx: float, ry: float, count: int = 20) -> Points:

@@ -97,7 +97,7 @@ class Person:
         beard = "none"
         if style in ("bald", "crop", "side", "curls", "spikes", "afro", "quiff"):
             beard = str(draw.choice(_BEARDED)) if draw.random() < 0.5 else "none"
-        brow = tuple(int(0.62 * value + 10) for value in hair)
+        brow = (int(0.62 * hair[0] + 10), int(0.62 * hair[1] + 10), int(0.62 * hair[2] + 10))
         uniform = draw.uniform
         return cls(
             seed=seed,

@@ -57,7 +57,6 @@ class Studio:
             lid=float(s.lid[i]),
             cheek=float(s.cheek[i]),
             yaw=0.0 if away else yaw,
-            pitch=float(s.pitch[i]),
             gaze=float(s.gaze_x[i]),
         )
         face = anatomy.face(person, look)
@@ -109,53 +108,79 @@ class Studio:
 
     def _rolled(self, canvas: Canvas, face: Face, yaw: float) -> UInt8[np.ndarray, "h w 3"]:
         """Front and back of the head, rolled around the vertical axis by `yaw`."""
-        base, matrix = canvas.pixels, canvas.matrix
-        back = Canvas(base.copy())
-        back.move(matrix)
-        features.paint_ears(back, self.person, face)
-        hair.paint_back(back, self.person, face)
-        if abs(yaw) > 3.05:
-            return back.pixels
-        front = Canvas(base.copy())
-        front.move(matrix)
-        self._paint_head(front, face)
-        return _roll(base, front.pixels, back.pixels, yaw)
+        person, base = self.person, canvas.pixels
+        bald = person.hair_style == "bald"
+        # what is sampled beyond an edge must look like the head, not like the wall
+        ground = np.broadcast_to(
+            np.array(person.skin if bald else person.hair, np.uint8), base.shape
+        )
+        sides = []
+        for paint_side in (self._paint_head, self._paint_back):
+            colored, mask = Canvas(ground.copy()), Canvas(np.zeros_like(base))
+            colored.move(canvas.matrix)
+            mask.move(canvas.matrix)
+            paint_side(colored, face)
+            mask.fill(face.outline, (255, 255, 255))
+            if paint_side == self._paint_head:
+                hair.paint_front(mask, person)
+            else:
+                hair.paint_back(mask, person, face)
+            sides.append((colored.pixels, *_extent(mask.pixels)))
+        rolled = Canvas(_roll(base, sides[0], sides[1], yaw))
+        rolled.move(canvas.matrix)
+        if not hair.covers_ears(person):
+            features.paint_turned_ear(rolled, person, face, yaw)
+        return rolled.pixels
+
+    def _paint_back(self, canvas: Canvas, face: Face) -> None:
+        hair.paint_back(canvas, self.person, face)
+        self._apply_light(canvas, face)
 
 
-def _extent(base: np.ndarray, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(centre, radius, whether there is any) of what was painted, for each row."""
-    changed = (base != picture).any(axis=2)
-    some = changed.any(axis=1)
-    first = changed.argmax(axis=1)
-    last = changed.shape[1] - 1 - changed[:, ::-1].argmax(axis=1)
-    return (first + last) / 2, np.maximum((last - first) / 2, 1.0), some
+Side = tuple[np.ndarray, np.ndarray, np.ndarray]  # pixels, centre and radius of each row
 
 
-def _roll(base: np.ndarray, front: np.ndarray, back: np.ndarray, yaw: float) -> np.ndarray:
+def _extent(mask: UInt8[np.ndarray, "h w 3"]) -> tuple[np.ndarray, np.ndarray]:
+    """(centre, radius) of what was painted on black, for each row; radius 0 = nothing."""
+    painted = mask.max(axis=2) > 8
+    some = painted.any(axis=1)
+    first = painted.argmax(axis=1)
+    last = painted.shape[1] - painted[:, ::-1].argmax(axis=1)
+    middle = np.median((first + last)[some] / 2) if some.any() else mask.shape[1] / 2
+    return np.where(some, (first + last) / 2, middle), np.where(some, (last - first) / 2, 0.0)
+
+
+def _roll(base: np.ndarray, front: Side, back: Side, yaw: float) -> np.ndarray:
+    """Paste the head, turned by `yaw` radians, over the picture."""
     import cv2
 
-    front_x, front_r, front_some = _extent(base, front)
-    back_x, back_r, back_some = _extent(base, back)
     part = 0.5 - 0.5 * np.cos(yaw)  # 0 = front, 1 = back
-    x0 = (1 - part) * front_x + part * back_x
-    radius = (1 - part) * front_r + part * back_r
-    columns = np.arange(base.shape[1])[None, :]
-    where = (columns - x0[:, None]) / radius[:, None]
+    center = (1 - part) * front[1] + part * back[1]
+    # hair that only the back has must be gone before the face comes
+    share = np.where(front[2] > 0, part, np.clip((part - 0.5) / 0.4, 0, 1))
+    radius = (1 - share) * front[2] + share * back[2]
+    columns = np.arange(base.shape[1])[None, :] + 0.5
+    where = (columns - center[:, None]) / np.maximum(radius, 1.0)[:, None]
     angle = np.arcsin(np.clip(where, -1, 1)) - yaw
     angle = (angle + np.pi) % (2 * np.pi) - np.pi
     on_front = np.abs(angle) <= np.pi / 2
-    source_x = np.where(
-        on_front,
-        front_x[:, None] + 0.985 * front_r[:, None] * np.sin(angle),
-        back_x[:, None] - 0.985 * back_r[:, None] * np.sin(angle),
-    ).astype(np.float32)
+    reach = 0.97 * np.sin(angle)
     rows = np.repeat(np.arange(base.shape[0], dtype=np.float32)[:, None], base.shape[1], axis=1)
-    seen_front = cv2.remap(front, source_x, rows, cv2.INTER_LINEAR)
-    seen_back = cv2.remap(back, source_x, rows, cv2.INTER_LINEAR)
-    some = np.where(on_front, front_some[:, None], back_some[:, None])
-    inside = (np.abs(where) <= 1) & some
-    rolled = np.where(on_front[..., None], seen_front, seen_back)
-    return np.where(inside[..., None], rolled, base)
+    seen = [
+        cv2.remap(
+            pixels,
+            (x[:, None] - 0.5 + sign * r[:, None] * reach).astype(np.float32),
+            rows,
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        for (pixels, x, r), sign in ((front, 1), (back, -1))
+    ]
+    rolled = np.where(on_front[..., None], *seen)
+    # antialiased edge: the share of the pixel that lies inside
+    inside = np.clip((1 - np.abs(where)) * radius[:, None] + 0.5, 0, 1) * (radius > 2)[:, None]
+    mixed = base + (rolled.astype(np.float32) - base) * inside[..., None]
+    return np.rint(mixed).astype(np.uint8)
 
 
 _LIT = (20, 36, 212, 184)  # top, left, rows, columns of the picture where a head can be

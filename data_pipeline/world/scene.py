@@ -224,7 +224,9 @@ def _plant(canvas: Canvas, x: float, swing: float, color: Color) -> None:
         tone = paint.shade((82, 148, 92), 0.86 + 0.12 * (k % 3))
         canvas.fill(paint.smooth(leaf, 4), tone)
     canvas.fill(np.array([[-24, -4], [24, -4], [18, 50], [-18, 50]], float), color)
-    canvas.fill(np.array([[-27, -10], [27, -10], [27, 2], [-27, 2]], float), paint.shade(color, 0.85))
+    canvas.fill(
+        np.array([[-27, -10], [27, -10], [27, 2], [-27, 2]], float), paint.shade(color, 0.85)
+    )
 
 
 def _picture(canvas: Canvas, x: float, swing: float, color: Color) -> None:
@@ -249,7 +251,11 @@ def _mobile(canvas: Canvas, x: float, swing: float, color: Color) -> None:
     canvas.place(x, -6, -1.0 * swing)
     canvas.stroke(np.array([[0, 0], [0, 34.0]]), (90, 84, 84), 1)
     canvas.stroke(np.array([[-26, 34], [26, 34.0]]), (120, 92, 70), 2)
-    for dx, low, tone in ((-25, 70, color), (0, 96, (246, 214, 110)), (25, 62, paint.shade(color, 1.3))):
+    for dx, low, tone in (
+        (-25, 70, color),
+        (0, 96, (246, 214, 110)),
+        (25, 62, paint.shade(color, 1.3)),
+    ):
         canvas.stroke(np.array([[dx, 34], [dx, low - 6.0]]), (90, 84, 84), 1)
         canvas.disc(dx, low, 10, tone)
 
@@ -273,7 +279,7 @@ def paint_cover(canvas: Canvas, scene: Scene, skin: Color, amount: float) -> Non
     color = COLORS[scene.cover_color]
     canvas.place(128, 122 + 250 * amount, 0.05 * np.sin(3 * amount) - 0.02)
     plate = _box(-92, -108, 92, 104)
-    canvas.fill(plate + [3, 5], paint.shade(color, 0.55))
+    canvas.fill(paint.shift(plate, 3, 5), paint.shade(color, 0.55))
     canvas.fill(plate, color)
     light = paint.shade(color, 1.35)
     if scene.cover == "board":

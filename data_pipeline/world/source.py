@@ -93,9 +93,7 @@ def choose(
     )
 
 
-def _cut(
-    utterances: tuple[Utterance, ...], seconds: float, draw: np.random.Generator
-) -> Utterance:
+def _cut(utterances: tuple[Utterance, ...], seconds: float, draw: np.random.Generator) -> Utterance:
     """A random cut that is filled with speech; sentences are joined when one is too short."""
     first = utterances[int(draw.integers(len(utterances)))]
     chosen = [first]

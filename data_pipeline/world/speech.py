@@ -95,7 +95,7 @@ def _decode(path: Path) -> np.ndarray:
 
 
 def cut(utterance: Utterance, start: float, seconds: float) -> Utterance:
-    """The part of an utterance from `start` on, `seconds` long in whole samples (zeros beyond its end).
+    """The part of an utterance from `start` on, in whole samples (zeros beyond its end).
 
     Times are relative to the cut and may reach outside of it: a sound that began before the cut
     keeps its true start, which the delayed motion of the scene needs.

@@ -31,20 +31,30 @@ INNER_LIPS = (
 )  # fmt: skip
 # left to right on the picture: corner, 7 between, corner
 _EYES = {
-    -1: ((33, 246, 161, 160, 159, 158, 157, 173, 133), (33, 7, 163, 144, 145, 153, 154, 155, 133)),
-    1: ((362, 398, 384, 385, 386, 387, 388, 466, 263), (362, 382, 381, 380, 374, 373, 390, 249, 263)),
-}  # fmt: skip
+    -1: (
+        (33, 246, 161, 160, 159, 158, 157, 173, 133),
+        (33, 7, 163, 144, 145, 153, 154, 155, 133),
+    ),
+    1: (
+        (362, 398, 384, 385, 386, 387, 388, 466, 263),
+        (362, 382, 381, 380, 374, 373, 390, 249, 263),
+    ),
+}
 _IRISES = {-1: 468, 1: 473}
 # outer to inner: upper edge, lower edge
-_BROWS = {-1: (70, 63, 105, 66, 107, 46, 53, 52, 65, 55), 1: (300, 293, 334, 296, 336, 276, 283, 282, 295, 285)}  # fmt: skip
+_BROWS = {
+    -1: (70, 63, 105, 66, 107, 46, 53, 52, 65, 55),
+    1: (300, 293, 334, 296, 336, 276, 283, 282, 295, 285),
+}
 _NOSE = (1, 48, 278, 6, 197, 2)  # in the order of Face.nose
 _CHEEKS = (50, 280)
 _OVAL = (
     10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152,
     148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
 )  # fmt: skip
-_TURN_LIMIT = 0.20  # radians of yaw up to which a face counts as visible
+_TURN_LIMIT = 0.12  # radians of yaw up to which a face counts as visible
 _UNCOVERED = 0.82  # share of the cover's way after which the whole face is free
+JAW = _OVAL[9:28]  # moves with the mouth
 JOINTS = 33
 _NOSE_JOINT, _EARS, _MOUTH, _SHOULDERS = 0, (7, 8), (9, 10), (11, 12)
 
@@ -116,7 +126,9 @@ def _oval(outline: np.ndarray) -> np.ndarray:
 def _joints(pose: Pose, visible: bool) -> np.ndarray:
     joints = np.zeros((JOINTS, 3), np.float32)
     face, matrix = pose.face, pose.head
-    head = np.array([face.nose[0], face.ears[1], face.ears[0], face.outer_lips[10], face.outer_lips[0]])
+    head = np.array(
+        [face.nose[0], face.ears[1], face.ears[0], face.outer_lips[10], face.outer_lips[0]]
+    )
     joints[[_NOSE_JOINT, *_EARS, *_MOUTH], :2] = head @ matrix[:, :2].T + matrix[:, 2]
     joints[[_NOSE_JOINT, *_EARS, *_MOUTH], 2] = float(visible)
     joints[list(_SHOULDERS), :2] = pose.shoulders

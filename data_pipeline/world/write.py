@@ -11,6 +11,7 @@ import json
 import os
 import wave
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -62,21 +63,23 @@ def is_complete(out: Path, clip_id: str) -> bool:
 def write_clip(out: Path, clip: Clip) -> None:
     """Write a clip's three files; the folder clips/ must exist."""
     names = {kind: out / path for kind, path in paths(clip.id).items()}
-    parts = {kind: path.with_name(f"part-{os.getpid()}-{path.name}") for kind, path in names.items()}
+    parts = {
+        kind: path.with_name(f"part-{os.getpid()}-{path.name}") for kind, path in names.items()
+    }
     write_video(parts["video"], clip.frames, clip.audio)
     _write_wav(parts["audio"], clip.audio)
     head_height = 2 * people.person(clip.choice.person_index).head_height
     size = {"size": clip.frames.shape[1], "head_height": head_height}
     meta = json.dumps({**index_row(clip.choice), **size})
     sound = clip.choice.sound
-    np.savez_compressed(
-        parts["truth"],
-        meta=np.array(meta),
-        phoneme_labels=sound.labels,
-        phoneme_stress=sound.stress,
-        phoneme_times=sound.times,
+    arrays: dict[str, Any] = {
+        "meta": np.array(meta),
+        "phoneme_labels": sound.labels,
+        "phoneme_stress": sound.stress,
+        "phoneme_times": sound.times,
         **clip.truth,
-    )
+    }
+    np.savez_compressed(parts["truth"], **arrays)
     for kind in ("video", "audio", "truth"):  # the truth last: it marks the clip as complete
         parts[kind].rename(names[kind])
 
