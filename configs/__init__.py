@@ -1,0 +1,1 @@
+"""Settings of runs: data, not code. Every value can be changed by a flag, --config.a.b=value."""

@@ -1,0 +1,77 @@
+"""Every setting of a training run; the other files say what differs.
+
+    :mini        the model that ships with the package, trained on two CPU cores
+    :tiny        seconds; the sizes of the tests
+    :wan_1_3b    Wan2.1 T2V-1.3B as the base
+    :wan_14b     Wan2.1 I2V-14B as the base (also without an argument)
+
+Groups: `task` belongs to the stage (its Config in ft_jax/training/stages), `model` is the system
+(configs/models.py), the rest is read by ft_jax/training/loop.py and ft_jax/cli/train.py.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import models
+
+SMALL = ("mini", "tiny")
+SIZES = {
+    "": "wan_14b",
+    "mini": "mini",
+    "tiny": "tiny",
+    "wan_14b": "wan_14b",
+    "wan_1_3b": "wan_1_3b",
+}
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """Settings that most phases share, at the size `arg`."""
+    c = ConfigDict()
+    is_small, is_tiny = arg in SMALL, arg == "tiny"
+
+    c.stage = ""  # which loss on what: a key of ft_jax/training/stages KINDS
+    c.seed = 0  # of weights, data order and every draw
+    c.num_steps = 4 if is_tiny else 1000
+    c.init_from = ""  # folder of an earlier run, or a bundle
+    c.init_require = ""  # regex of the parameters that init_from must have
+    c.frozen_dtype = "float32" if is_small else "bfloat16"  # "" keeps the stored type
+
+    c.model = models.get_config(SIZES.get(arg, arg))
+    c.task = ConfigDict()  # settings of the stage itself
+
+    c.data = ConfigDict()
+    c.data.path = ""  # folder made by data_pipeline.build
+    c.data.held_out = ""  # the same, of people and speech that are never trained on; "" for none
+    c.data.held_out_batches = 1 if is_tiny else 4
+    c.data.batch_size = 2 if is_tiny else (16 if is_small else 64)  # over all hosts
+    c.data.cache = is_small  # keep records in memory
+    c.data.threads = 0 if is_tiny else 2
+    c.data.prefetch = 4
+
+    c.optim = ConfigDict()
+    c.optim.groups = ((".*", 1.0),)  # (regex, rate multiplier); first match wins; 0 freezes
+    c.optim.b1 = 0.9
+    c.optim.b2 = 0.99 if is_small else 0.999
+    c.optim.eps = 1e-8
+    c.optim.weight_decay = 1e-2
+    c.optim.clip_norm = 1.0
+    c.optim.accumulate = 1  # micro-batches of one step
+    c.optim.ema = 0.998 if is_small else 0.9999  # 0 keeps no average
+    c.optim.schedule = ConfigDict()
+    c.optim.schedule.kind = "cosine"  # constant | cosine, both after a linear warm-up
+    c.optim.schedule.rate = 1e-3 if is_small else 1e-4
+    c.optim.schedule.warmup_steps = 1 if is_tiny else (100 if is_small else 500)
+    c.optim.schedule.final_rate = 1e-5
+
+    c.mesh = ConfigDict()  # sizes of the axes; -1 takes what is left
+    c.mesh.data = -1
+    c.mesh.fsdp = 1
+    c.mesh.context = 1
+    c.mesh.tensor = 1
+    c.mesh.rules = "fsdp"  # a table of ft_jax/sharding/rules.py
+
+    c.every = ConfigDict()  # steps; 0 means never
+    c.every.log = 1 if is_tiny else (20 if is_small else 50)
+    c.every.evaluate = 2 if is_tiny else 500
+    c.every.save = 2 if is_tiny else 250
+    c.every.keep = 2  # checkpoints that stay
+    return c

@@ -1,0 +1,31 @@
+r"""The video codec, from nothing, on pixels.
+
+  python -m ft_jax.cli.train --config=configs/codec.py:mini --workdir=outputs/codec \
+      --config.data.path=outputs/pixels
+
+The released codec is taken as it is (convert); only the mini one is trained here.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config(arg: str = "mini") -> ConfigDict:
+    """What differs from base."""
+    c = base.get_config(arg)
+    c.stage = "codec"
+    c.num_steps = 4 if arg == "tiny" else 4000
+    c.task.frames = 5 if arg == "tiny" else 9  # of a sub-clip, 4n + 1
+    c.task.weights = ConfigDict()
+    c.task.weights.pixels = 1.0
+    c.task.weights.edges = 0.5  # spatial differences: sharpness without an adversary
+    c.task.weights.motion = 0.5  # differences in time
+    c.task.weights.mouth = 0.5  # once more, on the mouth area
+    c.task.weights.kl = 3e-4
+    c.task.statistics_batches = 1 if arg == "tiny" else 16
+    c.data.batch_size = 2 if arg == "tiny" else 4
+    c.optim.schedule.rate = 2e-3
+    c.optim.schedule.final_rate = 1e-4
+    c.optim.weight_decay = 0.0
+    return c

@@ -1,0 +1,151 @@
+"""Weights from one phase to the next: base -> stage 1 -> stage 2 -> bundle.
+
+`read` opens a run's folder or a bundle and gives {part: parameters}. A run gives the moving average
+of what it trained, and the frozen rest from the base its checkpoint names, whose content must still
+have the hash that was noted. `fill` puts those weights where a new run's parameter tree has a leaf
+of the same path and shape, and says which leaves are left to initialise.
+
+Tests: tests/checkpoints/handover_test.py.
+"""
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ft_jax.checkpoints import bundle
+from ft_jax.checkpoints.manager import Manager
+from ft_jax.checkpoints.tree import digest, flatten, merge, unflatten
+from ft_jax.errors import UsageError
+from ft_jax.typing import Params
+
+SYSTEM = "system.json"
+"""In a run's folder: what the run adds to the configuration of the system when it is done."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Weights to start from.
+
+    Attributes:
+      path: The run's folder or the bundle.
+      system: Configuration of the system they belong to.
+      parts: {part: parameters}.
+      base: Where the part of them that was frozen comes from ({"path", "digest", "paths"}), or
+        None.
+    """
+
+    path: str
+    system: Mapping[str, Any]
+    parts: Mapping[str, Params]
+    base: Mapping[str, Any] | None
+
+
+def read(path: str | os.PathLike[str]) -> Source:
+    """Opens a run's folder (its newest good checkpoint) or a bundle file.
+
+    Raises:
+      UsageError: Neither, nothing trained yet, or the base of the run is gone or has changed.
+    """
+    path = os.fspath(path)
+    if not os.path.exists(path):
+        raise UsageError(f"{path}: no such file or folder; expected a run's folder or a bundle")
+    if os.path.isfile(path):
+        system, parts = bundle.load(path)
+        return Source(path, system, parts, None)
+    if not (Path(path) / "checkpoints").is_dir():
+        raise UsageError(f"{path}: no run in this folder; expected one made by ft_jax.cli.train")
+    manager = Manager(path)
+    try:
+        saved = manager.restore()
+    finally:
+        manager.close()
+    if saved is None:
+        raise UsageError(f"{path}: no checkpoint yet; expected a run that has saved one")
+    (trained,) = saved.trees.values()
+    system = dict(saved.meta["system"])
+    updates = Path(path) / SYSTEM
+    if updates.exists():
+        system = _updated(system, json.loads(updates.read_text()))
+    base = saved.meta["base"]
+    parts = merge(trained, frozen(base)) if base else trained
+    return Source(path, system, parts, base)
+
+
+def frozen(base: Mapping[str, Any]) -> Params:
+    """The frozen parameters that a checkpoint's `meta.base` names.
+
+    Raises:
+      UsageError: They are gone, or are not those the checkpoint was trained on.
+    """
+    leaves = flatten(read(base["path"]).parts)
+    wanted = {path: leaves[path] for path in base["paths"] if path in leaves}
+    if len(wanted) != len(base["paths"]) or digest(wanted) != base["digest"]:
+        raise UsageError(
+            f"{base['path']}: other weights than this run was started from; expected content hash "
+            f"{base['digest'][:12]}"
+        )
+    return unflatten(wanted)
+
+
+def describe(source: Source, paths: list[str]) -> dict[str, Any]:
+    """`meta.base` of a run that takes the frozen `paths` from `source`.
+
+    A source whose own base already holds all of them is passed through, so that stage 2 names the
+    base model and does not depend on the folder of stage 1.
+    """
+    if source.base and set(paths) <= set(source.base["paths"]):
+        origin, all_paths = source.base["path"], set(source.base["paths"])
+        if all_paths == set(paths):
+            return dict(source.base)
+    else:
+        origin = source.path
+    leaves = flatten(source.parts)
+    return {
+        "path": os.path.abspath(origin),
+        "digest": digest({path: leaves[path] for path in paths}),
+        "paths": sorted(paths),
+    }
+
+
+def fill(abstract: Mapping[str, Any], source: Source | None, require: str) -> dict[str, np.ndarray]:
+    """The leaves of `source` that a new run's tree has room for.
+
+    Args:
+      abstract: {path: array or abstract array} of the new run.
+      source: Where to start from; None gives nothing.
+      require: Regex; every path that matches it must be found.
+
+    Raises:
+      UsageError: A required leaf is missing, or one has another shape.
+    """
+    name = source.path if source else "init_from"
+    leaves = flatten(source.parts) if source else {}
+    found = {path: np.asarray(leaves[path]) for path in abstract if path in leaves}
+    for path, leaf in found.items():
+        if leaf.shape != tuple(abstract[path].shape):
+            raise UsageError(
+                f"{name}: {path} has shape {leaf.shape}; expected {tuple(abstract[path].shape)}"
+            )
+    missing = [path for path in abstract if path not in found and re.fullmatch(require, path)]
+    if missing:
+        raise UsageError(
+            f"{name}: no weights for {missing[0]} ({len(missing)} missing); expected a run or "
+            f"bundle that has them, by --config.init_from"
+        )
+    return found
+
+
+def _updated(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(settings)
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
+            result[key] = _updated(result[key], value)
+        else:
+            result[key] = value
+    return result

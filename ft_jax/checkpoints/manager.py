@@ -1,0 +1,165 @@
+"""Orbax checkpoints of a run: state, batches consumed and configuration, together and atomic.
+
+    WORKDIR/checkpoints/STEP/{params,ema,rest,meta}
+
+params   the trained parameters, float32; frozen ones are never in a run's checkpoint, `meta.base`
+         names where they came from (path and content hash)
+ema      their moving average, if one is kept
+rest     optimizer state and step
+meta     JSON: step, batches consumed (all that is needed to continue the data), configuration,
+         base, and a checksum of every leaf that this process holds whole
+
+Saving is asynchronous; a directory under its final name is complete. A newest checkpoint that
+cannot be read, or whose checksums differ, is passed over with a warning that names it.
+
+Tests: tests/checkpoints/manager_test.py, tests/training/loop_test.py (resume, bit for bit).
+"""
+
+import dataclasses
+import logging
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from ft_jax.errors import UsageError
+
+ITEMS = ("params", "ema", "rest", "meta")
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """One checkpoint as read: trees as saved, arrays placed like the abstract ones asked for."""
+
+    step: int
+    trees: Mapping[str, Any]
+    meta: Mapping[str, Any]
+
+
+class Manager:
+    """The checkpoints of one run, in `workdir`/checkpoints."""
+
+    def __init__(self, workdir: str | Path, keep: int = 2) -> None:
+        """Opens (and makes) the directory; `keep` newest checkpoints stay."""
+        self.directory = Path(workdir).absolute() / "checkpoints"
+        self._damaged: set[int] = set()
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, create=True, enable_async_checkpointing=True
+        )
+        try:
+            self._orbax = ocp.CheckpointManager(self.directory, options=options, item_names=ITEMS)
+        except OSError as error:
+            raise UsageError(
+                f"{workdir}: {error.strerror}; expected a folder to write to"
+            ) from None
+
+    def save(self, step: int, trees: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
+        """Starts saving {item: tree}; returns when the arrays may be donated.
+
+        Args:
+          step: Number of the checkpoint; a good one that exists already is left as it is.
+          trees: Some of params, ema, rest; a None is left out.
+          meta: What else must come back, as JSON.
+        """
+        if step in self._orbax.all_steps():
+            if step not in self._damaged:
+                return
+            self._orbax.delete(step)
+            self._damaged.discard(step)
+        trees = {name: _off_device(tree) for name, tree in trees.items() if tree is not None}
+        meta = {**meta, "step": step, "checksums": _checksums(trees)}
+        items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
+        self._orbax.save(step, args=ocp.args.Composite(**items, meta=ocp.args.JsonSave(meta)))
+
+    def steps(self) -> list[int]:
+        """All complete checkpoints, newest first."""
+        return sorted(self._orbax.all_steps(), reverse=True)
+
+    def restore(self, abstract: Mapping[str, Any] | None = None) -> Saved | None:
+        """The newest checkpoint that can be read, or None.
+
+        Args:
+          abstract: {item: tree of `jax.ShapeDtypeStruct` with shardings}; None reads only `ema`
+            (`params` where there is none), as nested dictionaries of numpy arrays.
+
+        Raises:
+          UsageError: There are checkpoints, and none can be read.
+        """
+        failures = []
+        for step in self.steps():
+            try:
+                return self._read(step, abstract)
+            except Exception as error:  # Orbax and TensorStore raise many kinds for a bad file
+                self._damaged.add(step)
+                place = self.directory / str(step)
+                failures.append(f"{place}: {str(error).splitlines()[0][:200]}")
+                logging.warning("checkpoint passed over: %s", failures[-1])
+        if failures:
+            raise UsageError(f"{failures[0]}; expected a readable checkpoint, none of them is")
+        return None
+
+    def wait(self) -> None:
+        """Blocks until everything that was started is on disk under its final name."""
+        self._orbax.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits and lets go of the directory."""
+        self._orbax.wait_until_finished()
+        self._orbax.close()
+
+    def _read(self, step: int, abstract: Mapping[str, Any] | None) -> Saved:
+        meta = self._orbax.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
+        names = [name for name in ITEMS[:-1] if name in meta["checksums"]]
+        if abstract is None:
+            names = ["ema" if "ema" in names else "params"]
+            targets: Mapping[str, Any] = {name: None for name in names}
+        else:
+            targets = {name: tree for name, tree in abstract.items() if tree is not None}
+        items = {name: ocp.args.StandardRestore(tree) for name, tree in targets.items()}
+        trees = dict(self._orbax.restore(step, args=ocp.args.Composite(**items)).items())
+        for name, found in _checksums(trees).items():
+            wanted = meta["checksums"][name]
+            if wrong := [leaf for leaf in found if found[leaf] != wanted.get(leaf)]:
+                raise ValueError(f"{name}{wrong[0]}: checksum differs")
+        return Saved(step, trees, meta)
+
+
+def _off_device(tree: Any) -> Any:
+    """A copy in host memory where this process holds the arrays whole.
+
+    On a CPU a device array and its numpy view share memory, which the next step's donation would
+    overwrite while the save is still running.
+    """
+    return jax.tree.map(lambda x: np.array(x) if _whole(x) else x, tree)
+
+
+def _whole(x: Any) -> bool:
+    return not isinstance(x, jax.Array) or x.is_fully_addressable
+
+
+def _checksums(trees: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    result = {}
+    for name, tree in trees.items():
+        leaves = jax.tree_util.tree_leaves_with_path(tree)
+        result[name] = {
+            "".join(str(_key(k)) for k in path): _checksum(leaf)
+            for path, leaf in leaves
+            if _whole(leaf)
+        }
+    return result
+
+
+def _key(entry: Any) -> str:
+    for attribute in ("key", "name", "idx"):
+        if hasattr(entry, attribute):
+            return f"/{getattr(entry, attribute)}"
+    return f"/{entry}"
+
+
+def _checksum(leaf: Any) -> int:
+    array = np.ascontiguousarray(np.asarray(leaf))
+    return zlib.crc32(array.reshape(-1).view(np.uint8).data)

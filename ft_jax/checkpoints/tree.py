@@ -1,0 +1,66 @@
+"""Nested parameter dictionaries by path: flatten, split, merge, digest.
+
+A path is the keys joined by ``/`` (``denoiser/audio/projector/kernel``); paths are API, and
+optimizer groups, conversion tables and bundles all name parameters by them. A leaf is anything that
+is not a mapping, so trees of arrays, of abstract arrays and of boxed arrays are treated alike.
+
+Tests: tests/checkpoints/tree_test.py.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ft_jax.typing import Params
+
+
+def flatten(tree: Params, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings -> {path: leaf}, in sorted order of the paths' keys."""
+    leaves: dict[str, Any] = {}
+    for key in sorted(tree):
+        path = f"{prefix}{key}"
+        if isinstance(tree[key], Mapping):
+            leaves.update(flatten(tree[key], f"{path}/"))
+        else:
+            leaves[path] = tree[key]
+    return leaves
+
+
+def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `flatten`."""
+    tree: dict[str, Any] = {}
+    for path, leaf in leaves.items():
+        *parents, name = path.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[name] = leaf
+    return tree
+
+
+def split(tree: Params, keep: Callable[[str], bool]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Cuts `tree` into the leaves whose path satisfies `keep`, and the others."""
+    leaves = flatten(tree)
+    kept = {path: leaf for path, leaf in leaves.items() if keep(path)}
+    others = {path: leaf for path, leaf in leaves.items() if path not in kept}
+    return unflatten(kept), unflatten(others)
+
+
+def merge(first: Params, second: Params) -> dict[str, Any]:
+    """Puts two trees without a common path back together; undoes `split`."""
+    a, b = flatten(first), flatten(second)
+    if both := sorted(set(a) & set(b)):
+        raise ValueError(f"{both[0]}: in both trees; expected disjoint trees")
+    return unflatten({**a, **b})
+
+
+def digest(leaves: Mapping[str, Any]) -> str:
+    """SHA-256 over the paths, types, shapes and bytes of {path: array}."""
+    state = hashlib.sha256()
+    for path in sorted(leaves):
+        array = np.ascontiguousarray(np.asarray(leaves[path]))
+        state.update(f"{path} {array.dtype.name} {array.shape}\n".encode())
+        state.update(array.reshape(-1).view(np.uint8).data)
+    return state.hexdigest()

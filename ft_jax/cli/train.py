@@ -1,0 +1,118 @@
+r"""Trains one phase: any stage, any size, from nothing or from an earlier phase.
+
+  python -m ft_jax.cli.train --config=configs/stage1_clip.py:mini --workdir=outputs/clip \
+      --config.data.path=outputs/records --config.init_from=outputs/base
+
+The same command again continues where the run stopped, or says that it is done. Exit status:
+0 done, 75 told to stop and saved, 2 wrong input.
+
+Tests: tests/training/train_test.py.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from ft_jax.cli import entry
+
+_CONFIG = entry.define_config("configs/stage1_clip.py:mini")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints and log.jsonl.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Which records a run sees (group `data`)."""
+
+    path: str
+    held_out: str  # "" evaluates on nothing
+    held_out_batches: int
+    batch_size: int  # over all hosts
+    cache: bool  # keep records in memory
+    threads: int
+    prefetch: int  # batches
+
+
+class Records:
+    """The feed of a run: batches of `data_pipeline.grain`, as the stage wants them."""
+
+    def __init__(self, data: Data, reads: Any, seed: int) -> None:
+        """Opens nothing yet; `reads` is a ft_jax.training.stages.Reads."""
+        self._data, self._reads, self._seed = data, reads, seed
+
+    def train(self, start: int) -> Iterator[dict[str, np.ndarray]]:
+        """Endless batches from number `start` on."""
+        return self._open(self._data.path, start, self._seed, "config.data.path")
+
+    def held_out(self) -> list[dict[str, np.ndarray]]:
+        """The same few batches of the held-out records each time."""
+        if not self._data.held_out:
+            return []
+        batches = self._open(self._data.held_out, 0, 0, "config.data.held_out")
+        return [next(batches) for _ in range(self._data.held_out_batches)]
+
+    def _open(self, path: str, start: int, seed: int, name: str) -> Iterator[dict[str, np.ndarray]]:
+        import jax
+
+        from data_pipeline.grain import loader
+        from ft_jax.errors import UsageError
+
+        data, reads = self._data, self._reads
+        if not path:
+            raise UsageError(f"--{name}: not given; expected a folder made by data_pipeline.build")
+        settings = loader.LoaderConfig(
+            path=path,
+            batch_size=data.batch_size,
+            kind=reads.kind,
+            fields=reads.fields,
+            frames=reads.frames,
+            faces=reads.faces,
+            text_len=reads.text_len,
+            cache=data.cache,
+            threads=data.threads,
+            prefetch=data.prefetch,
+            shard=jax.process_index(),
+            shards=jax.process_count(),
+        )
+        return loader.batches(settings, seed, start, widths=reads.widths)
+
+
+def prepare(settings: Mapping[str, Any]) -> tuple[Any, Any, Data]:
+    """Settings -> (run, stage, data), every group checked key by key.
+
+    Raises:
+      UsageError: A key is unknown or missing, or a value does not fit.
+    """
+    from ft_jax.config import build
+    from ft_jax.models.system import System
+    from ft_jax.training import loop, stages
+
+    groups = dict(settings)
+    kind = stages.kind(groups["stage"])
+    system = build(System, groups.pop("model"), "config.model")
+    task = build(kind.Config, groups.pop("task"), "config.task")
+    data = build(Data, groups.pop("data"), "config.data")
+    run = build(loop.Config, groups, "config")
+    return run, kind(task, system), data
+
+
+def main(arguments: list[str]) -> int:
+    """Flags, then one call."""
+    from ft_jax.errors import UsageError
+    from ft_jax.training import loop
+    from ft_jax.training.interrupt import CODE
+
+    if arguments:
+        raise UsageError(f"{arguments[0]}: no such argument; expected flags only (see --help)")
+    workdir = entry.need("workdir", "a folder for the run")
+    settings = _CONFIG.value.to_dict()
+    run, stage, data = prepare(settings)
+    feed = Records(data, stage.reads, run.seed)
+    summary = loop.train(run, stage, feed, workdir, settings)
+    return 0 if summary.finished else CODE
+
+
+if __name__ == "__main__":
+    entry.run(main)

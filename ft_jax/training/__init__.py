@@ -1,0 +1,1 @@
+"""Training: one loop for every phase, pure steps, and one file a stage."""

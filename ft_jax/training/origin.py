@@ -1,0 +1,180 @@
+"""Where a run's weights come from: its own checkpoint, else `init_from`, else chance.
+
+Everything is planned on abstract arrays first (which parameters, which are trained, where each one
+lives), so that a wrong setting is known before memory is spent; frozen parameters are then loaded
+in `frozen_dtype` and never become part of the training state.
+
+Tests: tests/training/origin_test.py, loop_test.py.
+"""
+
+import dataclasses
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax.core import meta
+from jax.sharding import Mesh
+
+from ft_jax.checkpoints import handover
+from ft_jax.checkpoints.manager import Manager
+from ft_jax.checkpoints.tree import flatten, unflatten
+from ft_jax.errors import UsageError
+from ft_jax.sharding.constrain import shardings
+from ft_jax.training import optim, randomness
+from ft_jax.training.stages import Stage
+from ft_jax.training.state import TrainState, create
+from ft_jax.typing import Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A run before any memory is spent.
+
+    Attributes:
+      optimizer: Of the trained parameters.
+      state: Abstract TrainState with shardings.
+      frozen: {path: abstract array with sharding} of the frozen parameters.
+      rates: {path: learning-rate multiplier} of every parameter.
+    """
+
+    optimizer: optax.GradientTransformation
+    state: TrainState
+    frozen: Mapping[str, jax.ShapeDtypeStruct]
+    rates: Mapping[str, float]
+
+
+def plan(stage: Stage, cfg: optim.Config, num_steps: int, mesh: Mesh, rules: str) -> Plan:
+    """What `stage` trains under `cfg`, on abstract arrays.
+
+    Raises:
+      UsageError: The groups do not cover the parameters, or nothing is trained.
+    """
+    boxed = flatten(stage.abstract())
+    rates = optim.multipliers(cfg.groups, boxed)
+    trained = {path: leaf for path, leaf in boxed.items() if rates[path] > 0}
+    if not trained:
+        raise UsageError("optim.groups: every parameter is frozen; expected one that is trained")
+    kept = {path: rates[path] for path in trained}
+    optimizer = optim.make(cfg, num_steps, kept)
+    state = jax.eval_shape(lambda p: create(p, optimizer, cfg.ema), unflatten(trained))
+    frozen = {path: leaf for path, leaf in boxed.items() if path not in trained}
+    return Plan(optimizer, _placed(state, mesh, rules), _placed(frozen, mesh, rules), rates)
+
+
+def restored(
+    manager: Manager, planned: Plan, stage: Stage, name: str
+) -> tuple[TrainState, int, Mapping[str, Any] | None] | None:
+    """The newest checkpoint of the run's own folder: state, batches consumed, base; or None.
+
+    Raises:
+      UsageError: The checkpoint belongs to a run of another stage or another model.
+    """
+    saved = manager.restore(trees(planned.state))
+    if saved is None:
+        return None
+    if saved.meta["stage"] != name or saved.meta["system"] != stage.system:
+        raise UsageError(
+            f"{manager.directory}: checkpoint of stage {saved.meta['stage']!r}, or of another "
+            f"model; expected those of this run ({name!r}), or another --workdir"
+        )
+    rest = saved.trees["rest"]
+    state = TrainState(
+        rest["step"], saved.trees["params"], rest["opt_state"], saved.trees.get("ema")
+    )
+    return state, saved.meta["batches"], saved.meta["base"]
+
+
+def started(
+    planned: Plan, stage: Stage, source: handover.Source | None, require: str, seed: int, ema: float
+) -> tuple[TrainState, dict[str, np.ndarray], Mapping[str, Any] | None]:
+    """State before step 0, frozen leaves, and the note of where they come from.
+
+    Raises:
+      UsageError: `source` lacks a frozen parameter or one that `require` names.
+    """
+    trained = flatten(planned.state.params)
+    found = handover.fill({**trained, **planned.frozen}, source, require)
+    if missing := sorted(set(planned.frozen) - set(found)):
+        raise UsageError(
+            f"config.init_from: no weights for the frozen {missing[0]} ({len(missing)} missing); "
+            f"expected a run or bundle that has them"
+        )
+    fresh = [path for path in trained if path not in found]
+    leaves = _initialised(stage, {path: trained[path] for path in fresh}, seed)
+    for path in trained:
+        if path in found:
+            leaves[path] = _put(found[path], trained[path])
+    logging.info("%d parameters taken over, %d initialised", len(found), len(fresh))
+    frozen = {path: found[path] for path in planned.frozen}
+    base = handover.describe(source, sorted(frozen)) if source and frozen else None
+    where = jax.tree.map(lambda leaf: leaf.sharding, planned.state)
+    make = jax.jit(lambda p: create(p, planned.optimizer, ema), out_shardings=where)
+    return make(unflatten(leaves)), frozen, base
+
+
+def placed_frozen(planned: Plan, leaves: Mapping[str, Any], dtype: str) -> Params:
+    """The frozen parameters on the devices; `dtype` "" keeps the stored types."""
+    result = {}
+    for path, abstract in planned.frozen.items():
+        array = np.asarray(leaves[path])
+        if dtype and jnp.issubdtype(array.dtype, jnp.floating):
+            array = array.astype(jnp.dtype(dtype))
+        result[path] = jax.device_put(array, abstract.sharding)
+    return unflatten(result)
+
+
+def trees(state: TrainState) -> dict[str, Any]:
+    """A (possibly abstract) state as the items of a checkpoint."""
+    rest = {"step": state.step, "opt_state": state.opt_state}
+    return {"params": state.params, "ema": state.ema, "rest": rest}
+
+
+def table(planned: Plan) -> str:
+    """One line per second-level module: trained or frozen, parameters, learning-rate multiplier."""
+    sizes: dict[tuple[str, float], int] = {}
+    leaves = {**flatten(planned.state.params), **planned.frozen}
+    for path, leaf in leaves.items():
+        row = ("/".join(path.split("/")[:2]), planned.rates[path])
+        sizes[row] = sizes.get(row, 0) + int(np.prod(leaf.shape))
+    lines = []
+    for (module, rate), size in sorted(sizes.items()):
+        state = f"trained, rate x {rate:g}" if rate else "frozen"
+        lines.append(f"  {module:32s} {size / 1e6:10.3f} M  {state}")
+    return "\n".join(lines)
+
+
+def named(workdir: str | os.PathLike[str]) -> str:
+    """The absolute path of a folder on disk; a URL (gs://...) is left as it is."""
+    text = os.fspath(workdir)
+    return text if "://" in text else os.path.abspath(text)
+
+
+def _initialised(stage: Stage, wanted: Mapping[str, Any], seed: int) -> dict[str, jax.Array]:
+    if not wanted:
+        return {}
+
+    def make(key: jax.Array) -> dict[str, jax.Array]:
+        leaves = flatten(stage.init(key))
+        return {path: leaves[path].astype(wanted[path].dtype) for path in wanted}
+
+    where = {path: leaf.sharding for path, leaf in wanted.items()}
+    key = randomness.draw(jax.random.key(seed), "init")
+    return dict(jax.jit(make, out_shardings=where)(key))
+
+
+def _put(array: np.ndarray, abstract: Any) -> jax.Array:
+    return jax.device_put(array.astype(abstract.dtype), abstract.sharding)
+
+
+def _placed(boxed: Any, mesh: Mesh, rules: str) -> Any:
+    where = shardings(boxed, mesh, rules)
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        meta.unbox(boxed),
+        where,
+    )

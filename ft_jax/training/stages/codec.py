@@ -1,0 +1,151 @@
+"""Stage `codec`: the causal video autoencoder learns to reproduce clips.
+
+Trained on short sub-clips of 4n + 1 frames (the network is causal and convolutional in time, so it
+carries over to whole clips at a fraction of the cost). No adversary and no perceptual network: L1
+on pixels, on their spatial edges and on their change from frame to frame, once more on the mouth
+area, which is small on the picture and large in the method, and a little KL so that the latents
+have a scale the denoiser can live with. At the end `finish` measures that scale per channel.
+
+Batch: frames uint8 [b f H W 3], face_box [b f 4] (left, top, right, bottom as shares; NaN: none).
+Tests: tests/training/stages_test.py.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key, UInt8
+
+from ft_jax.checkpoints.tree import merge
+from ft_jax.config import to_dict
+from ft_jax.models import vae
+from ft_jax.training import losses, randomness
+from ft_jax.training.stages import Reads
+from ft_jax.typing import Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """How much each term counts; a difference of 1 is half the range of a pixel."""
+
+    pixels: float
+    edges: float
+    motion: float
+    mouth: float
+    kl: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings of the stage."""
+
+    frames: int  # of a sub-clip, 4n + 1
+    weights: Weights
+    statistics_batches: int  # over which `finish` measures the latents
+
+
+class Codec:
+    """See the head of this file."""
+
+    Config = Config
+
+    def __init__(self, cfg: Config, system: Any) -> None:
+        """Takes the codec's sizes from `system`."""
+        self.cfg, self._model, self._clip_frames = cfg, system.codec, system.frames
+        self.system = to_dict(system)
+        self.reads = Reads("pixels", ("frames", "face_box"), frames=cfg.frames)
+
+    def init(self, key: Key[Array, ""]) -> Params:
+        """{codec: parameters}."""
+        return {"codec": vae.init(key, self._model)}
+
+    def abstract(self) -> Params:
+        """Their shapes."""
+        return jax.eval_shape(self.init, jax.random.key(0))
+
+    def prepare(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Frames and face boxes; a missing box becomes an empty one."""
+        boxes = np.nan_to_num(batch["face_box"].astype(np.float32), nan=-1.0)
+        return {"frames": batch["frames"], "face_box": boxes}
+
+    def loss(
+        self,
+        trained: Params,
+        frozen: Params,
+        batch: dict[str, jax.Array],
+        key: Key[Array, ""],
+        train: bool,
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Weighted sum of the terms; held out, latents are the mean of their distribution."""
+        params = merge(trained, frozen)["codec"]
+        video = to_float(batch["frames"])
+        mean, logvar = vae.encode_distribution(params, self._model, video)
+        latents = mean
+        if train:
+            noise = jax.random.normal(randomness.draw(key, "latent"), mean.shape)
+            latents = mean + jnp.exp(0.5 * logvar) * noise
+        made = vae.decode(params, self._model, vae.normalise(self._model, latents))
+        error = jnp.abs(made - video)
+        mouth = mouth_area(batch["face_box"], video.shape[2:4])[..., None]
+        area = jnp.maximum(jnp.sum(mouth) * video.shape[-1], 1.0)
+        terms = {
+            "pixels": jnp.mean(error),
+            "edges": sum_of_change(made, video, axes=(2, 3)),
+            "motion": sum_of_change(made, video, axes=(1,)),
+            "mouth": jnp.sum(error * mouth) / area,
+            "kl": 0.5 * jnp.mean(jnp.square(mean) + jnp.exp(logvar) - 1.0 - logvar),
+        }
+        squared = jnp.mean(jnp.square(jnp.clip(made, -1, 1) - video))
+        metrics = {**terms, "psnr": 10.0 * jnp.log10(4.0 / jnp.maximum(squared, 1e-10))}
+        return losses.weighted(terms, dataclasses.asdict(self.cfg.weights)), metrics
+
+    def finish(self, params: Params, batches: Iterator[dict[str, np.ndarray]]) -> Mapping[str, Any]:
+        """Mean and standard deviation of every latent channel over whole clips."""
+        encode = jax.jit(lambda video: vae.encode_distribution(params["codec"], self._model, video))
+        sums = np.zeros((2, self._model.channels))
+        weight = 0.0
+        for batch in itertools.islice(batches, self.cfg.statistics_batches):
+            mean = np.asarray(encode(to_float(jnp.asarray(batch["frames"])))[0], np.float64)
+            for values, share in self._shares(mean):
+                sums += share * np.stack(
+                    [values.mean((0, 1, 2, 3)), (values**2).mean((0, 1, 2, 3))]
+                )
+                weight += share
+        average, square = sums / weight
+        deviation = np.sqrt(np.maximum(square - average**2, 1e-12))
+        return {"codec": {"mean": average.tolist(), "std": deviation.tolist()}}
+
+    def _shares(self, latents: np.ndarray) -> list[tuple[np.ndarray, float]]:
+        """Latent frame 0 (a picture) and the later ones, by their share in a whole clip."""
+        later = (self._clip_frames - 1) // self._model.time_factor
+        parts = [(latents[:, :1], 1.0), (latents[:, 1:], float(later))]
+        return [(values, share) for values, share in parts if values.shape[1]]
+
+
+def to_float(frames: UInt8[Array, "b f H W 3"]) -> Float[Array, "b f H W 3"]:
+    """0..255 to -1..1."""
+    return frames.astype(jnp.float32) / 127.5 - 1.0
+
+
+def sum_of_change(
+    made: Float[Array, "b f H W 3"], true: Float[Array, "b f H W 3"], axes: tuple[int, ...]
+) -> Float[Array, ""]:
+    """Mean absolute error of the differences between neighbours, summed over `axes`."""
+    error = made - true
+    changes = [jnp.diff(error, axis=axis) for axis in axes if error.shape[axis] > 1]
+    return sum((jnp.mean(jnp.abs(change)) for change in changes), jnp.zeros(()))
+
+
+def mouth_area(box: Float[Array, "b f 4"], size: tuple[int, int]) -> Float[Array, "b f H W"]:
+    """1 in the middle of the lower half of each face box, 0 elsewhere and without a box."""
+    left, top, right, bottom = (box[..., k, None] for k in range(4))
+    rows = (jnp.arange(size[0]) + 0.5) / size[0]
+    columns = (jnp.arange(size[1]) + 0.5) / size[1]
+    wide, high = right - left, bottom - top
+    inside_rows = (rows > top + 0.55 * high) & (rows < top + 0.95 * high)
+    inside_columns = (columns > left + 0.2 * wide) & (columns < left + 0.8 * wide)
+    return (inside_rows[..., :, None] & inside_columns[..., None, :]).astype(jnp.float32)
