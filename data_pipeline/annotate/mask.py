@@ -18,6 +18,7 @@ from jaxtyping import Float, UInt8
 from data_pipeline.schema import SPACE_STRIDE, latent_frames
 
 SAMPLES = 4  # sample points along each side of a pixel
+LARGEST_ARRAY = 1 << 20  # numbers worked on at once
 
 
 def region(
@@ -84,43 +85,37 @@ def _fill(share: np.ndarray, corners: np.ndarray, dilation: float) -> None:
 
 
 def _inside(x: np.ndarray, y: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """Even-odd rule: a ray to the right crosses the border an odd number of times."""
-    inside = np.zeros(np.broadcast_shapes(x.shape, y.shape), bool)
-    for (ax, ay), (bx, by) in zip(corners, np.roll(corners, -1, 0), strict=True):
-        if ay != by:
-            crossing = ax + (y - ay) * ((bx - ax) / (by - ay))
-            inside ^= ((ay > y) != (by > y)) & (x < crossing)
-    return inside
+    """Even-odd rule: a ray to the right crosses the border an odd number of times.
+
+    Each row of points notes in which step the border crosses it; parities then run along the row.
+    """
+    start, end = corners, np.roll(corners, -1, 0)
+    crosses = (start[:, 1] > y) != (end[:, 1] > y)  # [points along y, sides]
+    row, side = np.nonzero(crosses)
+    (ax, ay), (bx, by) = start[side].T, end[side].T
+    crossing = ax + (y[row, 0] - ay) * (bx - ax) / (by - ay)
+    flips = np.zeros((len(y), x.shape[1] + 1), np.int64)
+    np.add.at(flips, (row, np.searchsorted(x[0], crossing)), 1)
+    return np.cumsum(flips, 1)[:, :-1] % 2 == 1
 
 
 def _near(x: np.ndarray, y: np.ndarray, corners: np.ndarray, radius: float) -> np.ndarray:
     """Whether a point lies within `radius` of the border."""
-    near = np.zeros(np.broadcast_shapes(x.shape, y.shape), bool)
-    for a, b in zip(corners, np.roll(corners, -1, 0), strict=True):
-        side = b - a
-        along = ((x - a[0]) * side[0] + (y - a[1]) * side[1]) / max(side @ side, 1e-12)
-        along = along.clip(0, 1)
-        near |= (x - a[0] - along * side[0]) ** 2 + (y - a[1] - along * side[1]) ** 2 <= radius**2
+    sides = np.roll(corners, -1, 0) - corners
+    lengths = np.maximum(np.square(sides).sum(-1), 1e-12)
+    near = np.zeros((len(y), x.shape[1]), bool)
+    rows = max(1, LARGEST_ARRAY // (len(corners) * x.shape[1]))
+    for first in range(0, len(y), rows):
+        away_x = x - corners[:, :1]  # [sides, points]
+        away_y = y[first : first + rows, :, None] - corners[:, 1:]  # [rows, sides, 1]
+        along = ((away_x * sides[:, :1] + away_y * sides[:, 1:]) / lengths[:, None]).clip(0, 1)
+        square = (away_x - along * sides[:, :1]) ** 2 + (away_y - along * sides[:, 1:]) ** 2
+        near[first : first + rows] = (square <= radius**2).any(1)
     return near
 
 
 def hull(points: Float[np.ndarray, "points 2"]) -> Float[np.ndarray, "corners 2"]:
-    """Corners of the convex hull in order.
+    """Corners of the convex hull in order."""
+    import cv2
 
-    Monotone chain: sort, then keep only turns to one side, from both ends.
-    """
-    ordered = np.unique(points, axis=0)
-
-    def chain(sequence: np.ndarray) -> list[np.ndarray]:
-        kept: list[np.ndarray] = []
-        for point in sequence:
-            while len(kept) > 1 and _turn(kept[-2], kept[-1], point) <= 0:
-                kept.pop()
-            kept.append(point)
-        return kept[:-1]
-
-    return np.array(chain(ordered) + chain(ordered[::-1]), points.dtype)
-
-
-def _turn(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> float:
-    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
+    return cv2.convexHull(points.astype(np.float32))[:, 0]

@@ -5,13 +5,14 @@ body_raw        joints in shoulder widths
 Both: variance over the clip, mean over points and coordinates. The build turns them into ranks
 within the corpus, because the variance has a long tail.
 
-Rigid motion is removed by the rotation, translation and scale that bring each frame's points onto
-the clip's mean shape; without it the number would measure the head. Lips are left out, or a low
-setting would mute the mouth.
+Rigid motion is removed in two steps, or the number would measure the head: rotation, translation
+and scale bring each frame's points onto the clip's mean shape (`align`); then what a turning head
+does to its picture is fitted and taken off (`unturn`). Lips are left out, or a low setting would
+mute the mouth.
 
 Shapes: landmarks [f points 2] and joints [f joints 3] in pixels (x, y, visibility); NaN = not seen.
-Invariants: moving, turning or enlarging the whole face changes nothing; neither does the
-resolution; moving lips change nothing.
+Invariants: moving, tilting or enlarging the whole face changes nothing, and turning it hardly
+anything; neither does the resolution; moving lips change nothing.
 Source: paper section 3.4 (omega_l, omega_b), project decisions.
 Tests: tests/data_pipeline/annotate/motion_test.py.
 """
@@ -47,6 +48,7 @@ def expression_raw(
     known = seen[seen.any(1)].all(0)  # an annotator need not know every point of its mesh
     known[list(lips)] = False
     aligned, mean = align(shown[:, known])
+    aligned = unturn(aligned, mean)
     left, right = (mean[np.isin(np.flatnonzero(known), list(eye))].mean(0) for eye in eyes)
     distance = float(np.linalg.norm(left - right))
     return float((aligned / distance).var(0).mean()) if distance > 0 else float("nan")
@@ -92,3 +94,23 @@ def align(
         mean = aligned.mean(0)
         mean = mean * (size / max(np.linalg.norm(mean), 1e-12))
     return np.stack([aligned.real, aligned.imag], -1), np.stack([mean.real, mean.imag], -1)
+
+
+def unturn(
+    aligned: Float[np.ndarray, "f points 2"], mean: Float[np.ndarray, "points 2"]
+) -> Float[np.ndarray, "f points 2"]:
+    """Takes off what turning and nodding add to a frame.
+
+    A head turned by a small angle moves each point by its depth times the angle, and the depth of
+    a face is nearly a quadratic function of the place on it. So each frame is fitted to the mean
+    shape by 1, x, y, x^2, y^2. Too few points for such a fit are left as they are.
+    """
+    if len(mean) < 10:
+        return aligned
+    unit = np.sqrt(np.square(mean).mean())
+    fitted = np.empty_like(aligned)
+    for place, frame in enumerate(aligned):
+        x, y = frame.T / unit
+        basis = np.stack([np.ones_like(x), x, y, x * x, y * y], -1)
+        fitted[place] = basis @ np.linalg.lstsq(basis, mean, rcond=None)[0]
+    return fitted

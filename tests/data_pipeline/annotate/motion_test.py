@@ -8,12 +8,12 @@ FRAMES = 33
 
 
 def face(seed: int = 0, amount: float = 1.0) -> np.ndarray:
-    """Twenty points 40 pixels between the eyes, moving by themselves."""
+    """Forty points 40 pixels between the eyes, moving by themselves."""
     rng = np.random.default_rng(seed)
-    rest = rng.uniform(-60, 60, (20, 2)) + 200
+    rest = rng.uniform(-60, 60, (40, 2)) + 200
     rest[4:8] = [[178, 180], [182, 180], [218, 180], [222, 180]]
     time = np.arange(FRAMES)[:, None, None] / 5
-    own = np.sin(time + rng.uniform(0, 6, (20, 2))) * rng.uniform(0.5, 2, (20, 2))
+    own = np.sin(time + rng.uniform(0, 6, (40, 2))) * rng.uniform(0.5, 2, (40, 2))
     return rest + amount * own
 
 
@@ -35,6 +35,24 @@ def test_head_motion_is_removed() -> None:
     assert expression(head_motion(still)) == pytest.approx(0, abs=1e-12)
     # The size of the clip's mean shape is not quite the unit once frames differ in size.
     assert expression(head_motion(face())) == pytest.approx(expression(face()), rel=0.05)
+
+
+def test_turning_head_is_not_an_expression() -> None:
+    """Points on an ellipsoid that turns and nods, seen from the front."""
+    rng = np.random.default_rng(0)
+    flat = rng.uniform(-50, 50, (40, 2))
+    flat[4:8] = [[-22, -20], [-18, -20], [18, -20], [22, -20]]
+    solid = np.concatenate([flat, 80 - np.square(flat).sum(-1, keepdims=True) / 120], -1)
+    yaw, nod = 0.12 * np.sin(np.arange(FRAMES) / 3), 0.08 * np.cos(np.arange(FRAMES) / 5)
+    across = solid[:, 0] * np.cos(yaw)[:, None] + solid[:, 2] * np.sin(yaw)[:, None]
+    down = solid[:, 1] * np.cos(nod)[:, None] + solid[:, 2] * np.sin(nod)[:, None]
+    turned = np.stack([across, down], -1)
+    aligned, _ = motion.align(turned[:, 4:])
+    before = (aligned / 40).var(0).mean()
+    assert expression(turned) < 0.02 * before
+    frown = np.repeat(flat[None], FRAMES, 0)
+    frown[:, 8:14, 1] += 3 * np.sin(np.arange(FRAMES) / 2)[:, None]
+    assert expression(frown) > 0.5 * before
 
 
 def test_resolution_does_not_matter() -> None:
@@ -68,8 +86,8 @@ def test_unit_is_the_distance_of_the_eyes() -> None:
 
 def test_frames_without_a_face_and_unknown_points_are_skipped() -> None:
     points = face()
-    points[:, 19] = np.nan
-    alone = expression(np.delete(points, 19, axis=1))
+    points[:, 39] = np.nan
+    alone = expression(np.delete(points, 39, axis=1))
     assert expression(points) == pytest.approx(alone, rel=1e-9)
     points[10:20] = np.nan
     shown = np.concatenate([points[:10], points[20:]])
