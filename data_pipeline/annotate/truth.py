@@ -79,7 +79,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     if not path.is_file():
         raise UsageError(f"{path}: no such file; expected the .truth.npz of a drawn clip")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         return arrays, json.loads(str(arrays.pop("meta")))
     except Exception as error:  # numpy and zipfile raise many kinds for a broken file

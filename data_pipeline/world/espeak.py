@@ -142,6 +142,7 @@ def _rows(events: list[tuple[int, str]], rate: int, duration: float) -> list[Row
         start = sample / rate - _CLOSURE.get(classes[0], 0.0)
         start = max(start, starts[-1][0] + 0.02 if starts else 0.0)
         starts.append((min(start, duration), classes, stress))
+    starts[0] = (0.0, *starts[0][1:])
     rows: list[Row] = []
     ends = [start for start, _, _ in starts[1:]] + [duration]
     for (start, classes, stress), end in zip(starts, ends, strict=True):

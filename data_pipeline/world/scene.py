@@ -7,6 +7,7 @@ Tests: tests/data_pipeline/world/scene_test.py.
 """
 
 import dataclasses
+import re
 
 import numpy as np
 from jaxtyping import UInt8
@@ -85,13 +86,10 @@ def _caption(v: dict[str, str], style: int) -> str:
     if v["place"] in ("bookshelf", "window"):
         place = f"by a {v['place']} in a {v['wall']} room"
     wears = f"{'' if v['clothes'] == 'dungarees' else 'a '}{v['clothes_color']} {v['clothes']}"
-    thing = f"{v['object_color']} {v['object']}"
-    thing = f"{'an' if thing[0] == 'o' else 'a'} {thing}"
-    wears = wears.replace("a orange", "an orange")
-    cover = f"{v['cover_color']} {v['cover']}".replace("white sheet", "sheet")
-    cover = f"{'an' if cover[0] == 'o' else 'a'} {cover}"
+    thing = f"a {v['object_color']} {v['object']}"
+    cover = f"a {v['cover_color']} {v['cover']}".replace("white sheet", "sheet")
     gesture = {
-        "open": ("talks to the camera", "is speaking", "speaks calmly"),
+        "open": ("talks to the camera", "is speaking", "speaks to us"),
         "turned": (
             "turns around to the camera and talks",
             "looks away, then turns to us",
@@ -103,11 +101,12 @@ def _caption(v: dict[str, str], style: int) -> str:
             f"hides behind {cover} and then shows up",
         ),
     }[v["start"]][style]
-    return (
+    caption = (
         f"A person in {wears} {gesture}, {place}, next to {thing}.",
-        f"{place.capitalize()}, with {thing}, a person in {wears} {gesture}.",
+        f"{place[0].upper()}{place[1:]}, with {thing}, a person in {wears} {gesture}.",
         f"Portrait of a person wearing {wears} who {gesture}; {place}, {thing} at the side.",
     )[style]
+    return re.sub(r"\ba (?=[aeiou])", "an ", caption)
 
 
 def backdrop(scene: Scene, size: int = 256) -> UInt8[np.ndarray, "h w 3"]:
