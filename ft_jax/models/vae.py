@@ -31,7 +31,7 @@ from jaxtyping import Array, Float
 from ft_jax.errors import UsageError
 from ft_jax.kernels import attention
 from ft_jax.nn.conv import Conv
-from ft_jax.nn.linear import Linear
+from ft_jax.nn.linear import Linear, lift
 from ft_jax.nn.norm import ChannelNorm
 from ft_jax.typing import Params
 
@@ -293,9 +293,11 @@ def decode(
 
 def normalise(cfg: Config, raw: Float[Array, "b t h w c"]) -> Float[Array, "b t h w c"]:
     """Raw latents to the scale the denoiser works on: (raw - mean) / std."""
-    return ((raw - jnp.asarray(cfg.mean)) / jnp.asarray(cfg.std)).astype(raw.dtype)
+    mean, std = (lift(jnp.asarray(values), raw.ndim) for values in (cfg.mean, cfg.std))
+    return ((raw - mean) / std).astype(raw.dtype)
 
 
 def denormalise(cfg: Config, latents: Float[Array, "b t h w c"]) -> Float[Array, "b t h w c"]:
     """The inverse of `normalise`."""
-    return (latents * jnp.asarray(cfg.std) + jnp.asarray(cfg.mean)).astype(latents.dtype)
+    mean, std = (lift(jnp.asarray(values), latents.ndim) for values in (cfg.mean, cfg.std))
+    return (latents * std + mean).astype(latents.dtype)

@@ -1,0 +1,100 @@
+"""One model family: the sizes of all its networks together, and the clips it was made for.
+
+A shipped file, a checkpoint and a training run carry one of these; the parts fit each other or
+`check` says which do not. Plain dictionaries become a `System` with `ft_jax.config.build` and go
+back with `ft_jax.config.to_dict`.
+
+Tests: tests/models/system_test.py.
+"""
+
+import dataclasses
+
+from ft_jax.errors import UsageError
+from ft_jax.models import clip, face, fantasy, landmarks, text, vae, wav2vec2
+
+
+@dataclasses.dataclass(frozen=True)
+class System:
+    """Configs of all parts.
+
+    Attributes:
+        denoiser: the network that makes video.
+        codec: pixels <-> latents.
+        speech: speech encoder.
+        text: text encoder.
+        image: image encoder.
+        face: face encoder.
+        landmarks: the measuring instrument of the drawn world; None for real video.
+        frames: pixel frames of a clip, 4n + 1.
+        fps: frames per second.
+        height: pixel rows.
+        width: pixel columns.
+    """
+
+    denoiser: fantasy.Config
+    codec: vae.Config
+    speech: wav2vec2.Config
+    text: text.Config
+    image: clip.Config
+    face: face.Config
+    landmarks: landmarks.Config | None
+    frames: int
+    fps: float
+    height: int
+    width: int
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int, int]:
+        """(t, h, w, c) of a clip's latents."""
+        return latent_shape(self, self.frames)
+
+
+def latent_shape(system: System, frames: int) -> tuple[int, int, int, int]:
+    """(t, h, w, c) of the latents of so many frames.
+
+    Raises:
+        UsageError: the frames are not 4n + 1.
+    """
+    codec = system.codec
+    if frames < 1 or (frames - 1) % codec.time_factor:
+        raise UsageError(f"frames: {frames}; expected {codec.time_factor}n + 1")
+    space = codec.space_factor
+    rows, columns = system.height // space, system.width // space
+    return (frames - 1) // codec.time_factor + 1, rows, columns, codec.channels
+
+
+def check(system: System) -> None:
+    """Says which parts do not fit each other.
+
+    Raises:
+        UsageError: all misfits in one message.
+    """
+    dit = system.denoiser.dit
+    pairs = [
+        (
+            "denoiser.dit.latent_channels",
+            dit.latent_channels,
+            "codec.channels",
+            system.codec.channels,
+        ),
+        ("denoiser.dit.text_width", dit.text_width, "text.width", system.text.width),
+    ]
+    if dit.image_width is not None:
+        pairs += [("denoiser.dit.image_width", dit.image_width, "image.width", system.image.width)]
+    if (audio := system.denoiser.audio) is not None:
+        wide = audio.feature_width
+        pairs += [("denoiser.audio.feature_width", wide, "speech.width", system.speech.width)]
+    if (identity := system.denoiser.identity) is not None:
+        wide = identity.embedding_width
+        pairs += [("denoiser.identity.embedding_width", wide, "face.width", system.face.width)]
+    faults = [f"{a} is {x} and {b} is {y}" for a, x, b, y in pairs if x != y]
+    space = system.codec.space_factor * dit.patch[1]
+    faults += [
+        f"{name} is {size}, not a multiple of {space}"
+        for name, size in (("height", system.height), ("width", system.width))
+        if size % space
+    ]
+    if (system.frames - 1) % system.codec.time_factor:
+        faults.append(f"frames is {system.frames}, not {system.codec.time_factor}n + 1")
+    if faults:
+        raise UsageError("system: " + "; ".join(faults) + "; expected parts that fit each other")

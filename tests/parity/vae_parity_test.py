@@ -1,0 +1,103 @@
+"""The autoencoder against diffusers' on random weights: values and gradients."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKLWan
+
+from ft_jax.convert import table
+from ft_jax.convert.wan_vae import wan_vae
+from ft_jax.models import vae
+
+CFG = vae.Config(
+    width=8, blocks=1, channels=4, mean=(0.3, -0.2, 0.1, 0.0), std=(1.0, 2.0, 0.5, 1.5)
+)
+
+# diffusers' names of whatever the original calls otherwise.
+RENAMED = (
+    (r"^quant_conv\.", "conv1."),
+    (r"^post_quant_conv\.", "conv2."),
+    (r"^(encoder|decoder)\.conv_in\.", r"\1.conv1."),
+    (r"^(encoder|decoder)\.norm_out\.", r"\1.head.0."),
+    (r"^(encoder|decoder)\.conv_out\.", r"\1.head.2."),
+    (r"\.mid_block\.resnets\.0\.", ".middle.0."),
+    (r"\.mid_block\.attentions\.0\.", ".middle.1."),
+    (r"\.mid_block\.resnets\.1\.", ".middle.2."),
+    (r"\.down_blocks\.(\d+)\.", r".downsamples.\1."),
+    (r"(middle\.[02]|downsamples\.\d+|upsamples\.\d+)\.norm1\.", r"\1.residual.0."),
+    (r"(middle\.[02]|downsamples\.\d+|upsamples\.\d+)\.conv1\.", r"\1.residual.2."),
+    (r"(middle\.[02]|downsamples\.\d+|upsamples\.\d+)\.norm2\.", r"\1.residual.3."),
+    (r"(middle\.[02]|downsamples\.\d+|upsamples\.\d+)\.conv2\.", r"\1.residual.6."),
+    (r"\.conv_shortcut\.", ".shortcut."),
+)
+
+
+def original_name(key: str) -> str:
+    blocks = CFG.blocks + 1
+
+    def number(match: re.Match) -> str:
+        level, rest = int(match.group(1)), match.group(2)
+        place = int(match.group(3)) if rest == "resnets" else blocks
+        return f".upsamples.{level * (blocks + 1) + place}."
+
+    key = re.sub(r"\.up_blocks\.(\d+)\.(resnets|upsamplers)\.(\d+)\.", number, key)
+    for pattern, name in RENAMED:
+        key = re.sub(pattern, name, key)
+    return key
+
+
+@functools.cache
+def both():
+    torch.manual_seed(0)
+    model = AutoencoderKLWan(
+        base_dim=CFG.width,
+        z_dim=CFG.channels,
+        dim_mult=list(CFG.multipliers),
+        num_res_blocks=CFG.blocks,
+        temperal_downsample=list(CFG.time),
+    ).eval()
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if name.endswith("gamma"):
+                value.copy_(1 + 0.2 * torch.randn(value.shape))
+    tensors = {original_name(k): v.numpy() for k, v in model.state_dict().items()}
+    abstract = jax.eval_shape(functools.partial(vae.init, cfg=CFG), jax.random.key(0))
+    return model, jax.tree.map(jnp.asarray, table.to_params(wan_vae(CFG), tensors, abstract))
+
+
+def channels_last(x: torch.Tensor) -> np.ndarray:
+    return np.moveaxis(x.detach().numpy(), 1, -1)
+
+
+def draw(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(("frames", "rows", "columns"), [(1, 16, 24), (9, 24, 16)])
+def test_encoding_equals_diffusers(frames, rows, columns):
+    model, params = both()
+    video = draw(2, 3, frames, rows, columns).clamp(-1, 1)
+    with torch.no_grad():
+        raw = channels_last(model.encode(video).latent_dist.mean)
+    theirs = (raw - np.array(CFG.mean)) / np.array(CFG.std)
+    ours = jax.jit(vae.encode, static_argnums=1)(params, CFG, jnp.asarray(channels_last(video)))
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize(("frames", "rows", "columns"), [(1, 3, 2), (4, 2, 3)])
+def test_decoding_equals_diffusers(frames, rows, columns):
+    model, params = both()
+    latents = draw(2, CFG.channels, frames, rows, columns)
+    raw = latents * torch.tensor(CFG.std).view(-1, 1, 1, 1) + torch.tensor(CFG.mean).view(
+        -1, 1, 1, 1
+    )
+    with torch.no_grad():
+        theirs = channels_last(model._decode(raw, return_dict=True).sample)
+    ours = jax.jit(vae.decode, static_argnums=1)(params, CFG, jnp.asarray(channels_last(latents)))
+    # diffusers clamps to the range of pixels.
+    np.testing.assert_allclose(np.clip(ours, -1, 1), theirs, atol=1e-5)
