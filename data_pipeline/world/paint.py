@@ -77,6 +77,9 @@ class Canvas:
 
     def disc(self, x: float, y: float, radius: float, color: Color) -> None:
         """Fill a circle."""
+        if radius < 4:  # OpenCV draws small circles as diamonds
+            self.fill(ellipse(x, y, radius, radius, 12), color)
+            return
         cv2 = _cv2()
         ((u, v),) = self._fixed(np.array([[x, y]]))
         cv2.circle(

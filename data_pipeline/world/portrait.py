@@ -184,12 +184,11 @@ def _roll(base: np.ndarray, front: Side, back: Side, yaw: float) -> np.ndarray:
 
 
 _LIT = (20, 36, 212, 184)  # top, left, rows, columns of the picture where a head can be
-_LIGHT_SIZE = 96
-_LIGHT_STEP = 2.0  # pixels per light cell
+_LIGHT_SIZE = 192  # pixels
 _LIGHT_TO_HEAD = np.array(
     [
-        [_LIGHT_STEP, 0, -_LIGHT_SIZE * _LIGHT_STEP / 2],
-        [0, _LIGHT_STEP, -_LIGHT_SIZE * _LIGHT_STEP / 2],
+        [1.0, 0, -_LIGHT_SIZE / 2],
+        [0, 1.0, -_LIGHT_SIZE / 2],
         [0, 0, 1],
     ]
 )
@@ -200,18 +199,17 @@ def _head_light(person: Person) -> UInt8[np.ndarray, "s s 3"]:
     import cv2
 
     v, u = np.mgrid[0:_LIGHT_SIZE, 0:_LIGHT_SIZE].astype(np.float32)
-    u = (u * _LIGHT_STEP - _LIGHT_SIZE) / person.head_width
-    v = (v * _LIGHT_STEP - _LIGHT_SIZE) / person.head_height
+    u = (u - _LIGHT_SIZE / 2) / person.head_width
+    v = (v - _LIGHT_SIZE / 2) / person.head_height
     radius = np.sqrt(u**2 + (0.95 * v) ** 2)
     edge = np.clip((radius - 0.55) / 0.5, 0, 1) ** 1.5
     gain = 1.05 - 0.20 * edge - 0.05 * u - 0.04 * v
     # nothing outside of the head, or its shadow would lie on the wall
     outline = anatomy.face(person, Look()).outline
-    cells = np.round((outline + _LIGHT_SIZE) / _LIGHT_STEP * 16 - 8).astype(np.int32)
+    cells = np.round((outline + _LIGHT_SIZE / 2 - 0.5) * 16).astype(np.int32)
     inside = np.zeros(gain.shape, np.uint8)
     cv2.fillPoly(inside, [cells], (255,), cv2.LINE_AA, 4)
-    inside = cv2.dilate(inside, np.ones((2, 2), np.uint8), anchor=(0, 0))
-    inside = cv2.dilate(inside, np.ones((2, 2), np.uint8), anchor=(1, 1))
+    inside = cv2.dilate(inside, np.ones((3, 3), np.uint8))  # the edge itself is lit too
     gain = 1 + (gain - 1) * (inside / np.float32(255))
     tint = np.stack([gain**0.8, gain, gain**1.1], axis=-1)
     return np.clip(tint * 128, 0, 255).astype(np.uint8)
