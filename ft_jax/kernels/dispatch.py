@@ -3,9 +3,12 @@
 Tests: tests/kernels/attention_test.py (masks, empty rows, agreement with PyTorch).
 """
 
+import functools
+
+import jax
 from jaxtyping import Array, Bool, Float
 
-from ft_jax.kernels import reference
+from ft_jax.kernels import cpu, reference
 
 
 def attention(
@@ -27,4 +30,13 @@ def attention(
     """
     if mask is not None and mask.ndim == 2:
         mask = mask[:, None, None, :]
-    return reference.attention(q, k, v, mask, q.shape[-1] ** -0.5 if scale is None else scale)
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    # Decided when the program is lowered, for the platform it is lowered for.
+    return jax.lax.platform_dependent(
+        q,
+        k,
+        v,
+        mask,
+        cpu=functools.partial(cpu.attention, scale=scale),
+        default=functools.partial(reference.attention, scale=scale),
+    )
