@@ -268,7 +268,7 @@ class Block(nn.Module):
         self, x: Float[Array, "b l d"], shared: Shared, own: Own
     ) -> tuple[Float[Array, "b l d"], None]:
         """One step of the residual stream, in the form `nn.scan` wants."""
-        rows = self.modulation() + shared.time
+        rows = self.modulation()[None] + shared.time
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = jnp.split(rows, 6, axis=1)
         out = self.self_attention(modulate(self.norm_self(x), shift_a, scale_a), shared.rope)
         x = (x + gate_a * out).astype(x.dtype)
@@ -344,7 +344,7 @@ class Head(nn.Module):
         """Lanes of a token are in the order (pt ph pw c)."""
         cfg = self.cfg
         table = Learned((2, cfg.width), ("norm", "norm"), cfg.width**-0.5, name="modulation")()
-        shift, scale = jnp.split(table + time[:, None], 2, axis=1)
+        shift, scale = jnp.split(table[None] + time[:, None], 2, axis=1)
         x = modulate(LayerNorm(cfg.width, cfg.eps, affine=False)(x), shift, scale)
         lanes = cfg.patch[0] * cfg.patch[1] * cfg.patch[2] * cfg.latent_channels
         return Linear(cfg.width, lanes, ("embed", "mlp"), initial="zeros", name="output")(x)
