@@ -1,18 +1,65 @@
 """Whose face is it? The nearest of some reference faces, by the face encoder.
 
-In: embeddings of the faces measured in the frames of a clip, and one reference embedding per
-person. Out: the index of the nearest person and how similar it is. Embeddings are compared by the
-cosine; a clip is the mean of its unit-length frame embeddings.
+In: frames of a clip and where the instrument saw the face in them, and one reference embedding per
+person. Out: the index of the nearest person. Embeddings are compared by the cosine; a clip is the
+mean of the unit-length embeddings of its frames.
 
 Invariant: a clip in which no face was measured is nobody (-1), which counts as wrong.
 
 Tests: tests/eval/identity_test.py.
 """
 
+import functools
+
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
+
+from ft_jax.eval.instrument import Measured
+from ft_jax.media.face_crop import face_crop
+from ft_jax.models import face
+from ft_jax.typing import Params
 
 NOBODY = -1
+BATCH = 33  # faces; a clip of the training length
+
+
+class Encoder:
+    """The face encoder with its weights, ready to look at clips.
+
+    Args:
+      cfg: Of the face encoder.
+      params: Its weights, of any float type.
+    """
+
+    def __init__(self, cfg: face.Config, params: Params) -> None:
+        self.cfg = cfg
+        self._params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), dict(params))
+
+    def embed(
+        self, frames: UInt8[np.ndarray, "f H W 3"], measured: Measured
+    ) -> Float[np.ndarray, "f ce"]:
+        """Embedding of the face in every frame; NaN where none was measured."""
+        seen = np.flatnonzero(np.isfinite(measured.boxes).all(-1))
+        embeddings = np.full((len(frames), self.cfg.width), np.nan)
+        scale = np.array([frames.shape[2], frames.shape[1]] * 2)
+        tilts = measured.tracks.get("head_tilt", np.zeros(len(frames)))
+        for start in range(0, len(seen), BATCH):
+            chosen = seen[start : start + BATCH]
+            crops = np.zeros((BATCH, self.cfg.pixels, self.cfg.pixels, 3), np.uint8)
+            for row, index in enumerate(chosen):
+                left, top, right, bottom = (float(x) for x in measured.boxes[index] * scale)
+                box, tilt = (left, top, right, bottom), float(tilts[index])
+                crops[row] = face_crop(frames[index], box, self.cfg.pixels, tilt)
+            found = jax.device_get(_embed(self._params, self.cfg, crops))
+            embeddings[chosen] = np.asarray(found)[: len(chosen)]
+        return embeddings
+
+
+@functools.partial(jax.jit, static_argnames="cfg")
+def _embed(params: Params, cfg: face.Config, crops: jax.Array) -> jax.Array:
+    return face.embed(params, cfg, crops.astype(jnp.float32) / 127.5 - 1.0)
 
 
 def unit(embeddings: Float[np.ndarray, "*b ce"]) -> Float[np.ndarray, "*b ce"]:
