@@ -20,12 +20,17 @@ def mini() -> Settings:
     """64 pixels, 33 frames; trained on two CPU cores, ships with the package."""
     return {
         "denoiser": {
-            "dit": _dit(192, 6, 6, 512, text=(64, 64), image=96) | EXACT,
+            "dit": _dit(192, 6, 6, 512, text=(64, 160), image=96) | EXACT,
             "audio": {"feature_width": 96, "token_width": 128},
             "identity": _identity(64, 8, 128, 2, 4, 128),
             "motion": {"width": 128, "frequency_width": 64, "scale": 100.0},
         },
         "codec": _codec(12, 1, (0.0,) * 16, (1.0,) * 16),
+        "speech": _speech(48, 96, 3, 4, 256, (32, 8)) | {"phonemes": 41},
+        "text": _text("bytes", 384, 64, 2, (4, 16), 128) | {"projection": 64},
+        "image": _image(64, 16, 96, 4, 4, 256) | {"projection": 64},
+        "face": _face(48, (16, 32, 48, 64), (1, 1, 1, 1), 64, "group"),
+        "landmarks": _landmarks(64, (16, 32, 48, 64), 128),
         **_clip(33, 64),
     }
 
@@ -34,12 +39,17 @@ def tiny() -> Settings:
     """17 frames of 16 pixels: every part, nothing learned."""
     return {
         "denoiser": {
-            "dit": _dit(24, 2, 2, 32, text=(8, 8), image=16) | EXACT | {"frequency_width": 16},
+            "dit": _dit(24, 2, 2, 32, text=(16, 16), image=16) | EXACT | {"frequency_width": 16},
             "audio": {"feature_width": 16, "token_width": 16},
             "identity": _identity(16, 2, 16, 1, 2, 16),
             "motion": {"width": 16, "frequency_width": 8, "scale": 100.0},
         },
         "codec": _codec(4, 1, (0.0,) * 16, (1.0,) * 16),
+        "speech": _speech(8, 16, 1, 2, 16, (4, 2)) | {"phonemes": 41},
+        "text": _text("bytes", 384, 16, 1, (2, 8), 16) | {"projection": 16},
+        "image": _image(16, 8, 16, 2, 2, 16) | {"projection": 16},
+        "face": _face(16, (8, 8, 8, 8), (1, 1, 1, 1), 16, "group"),
+        "landmarks": _landmarks(16, (8, 8), 16),
         **_clip(17, 16),
     }
 
@@ -69,6 +79,26 @@ SYSTEMS = {
 EXACT = {"precision": "parity", "remat": "none"}
 """Float32 everywhere: the small models train on CPUs, where bfloat16 is slow."""
 
+# What the landmark network of the drawn world reads: mean and standard deviation over its clips,
+# which set the scale of the regression and nothing else.
+MEASURES = {
+    "lip_opening": (0.0732, 0.0613),
+    "lip_width": (0.3737, 0.0257),
+    "brow": (0.0, 0.0177),
+    "lid": (0.94, 0.215),
+    "cheek": (0.0, 0.0085),
+    "head_x": (0.0, 0.0116),
+    "head_y": (0.0034, 0.0067),
+    "head_tilt": (0.0, 0.0237),
+    "shoulder": (0.0109, 0.0085),
+}
+BOX = {
+    "left": (0.27, 0.021),
+    "top": (0.277, 0.008),
+    "right": (0.732, 0.023),
+    "bottom": (0.772, 0.014),
+}
+
 # Per-channel statistics of the released codec's raw latents.
 MEAN = (-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508)
 MEAN += (0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921)
@@ -85,6 +115,11 @@ def _released(dit: Settings) -> Settings:
             "motion": {"width": 1024, "frequency_width": 256, "scale": 100.0},
         },
         "codec": _codec(96, 2, MEAN, STD),
+        "speech": _speech(512, 768, 12, 12, 3072, (128, 16)),
+        "text": _text("google/umt5-xxl", 256384, 4096, 24, (64, 64), 10240),
+        "image": _image(224, 14, 1280, 32, 16, 5120),
+        "face": _face(112, (64, 128, 256, 512), (3, 13, 30, 3), 512, "batch"),
+        "landmarks": None,
         **_clip(81, 512),
     }
 
@@ -125,9 +160,7 @@ def _identity(
     }
 
 
-def _codec(
-    width: int, blocks: int, mean: tuple[float, ...], std: tuple[float, ...]
-) -> Settings:
+def _codec(width: int, blocks: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Settings:
     return {
         "width": width,
         "multipliers": (1, 2, 4, 4),
@@ -136,6 +169,67 @@ def _codec(
         "time": (False, True, True),
         "mean": mean,
         "std": std,
+    }
+
+
+def _speech(
+    channels: int, width: int, layers: int, heads: int, mlp: int, position: tuple[int, int]
+) -> Settings:
+    return {
+        "channels": channels,
+        "width": width,
+        "layers": layers,
+        "heads": heads,
+        "mlp_width": mlp,
+        "position_kernel": position[0],
+        "position_groups": position[1],
+        "phonemes": 0,  # classes of the head that only the small encoder is trained with
+    }
+
+
+def _text(
+    tokenizer: str, rows: int, width: int, layers: int, heads: tuple[int, int], mlp: int
+) -> Settings:
+    return {
+        "tokenizer": tokenizer,  # "bytes", or the folder of a tokenizer
+        "rows": rows,
+        "width": width,
+        "layers": layers,
+        "heads": heads[0],
+        "head_width": heads[1],
+        "mlp_width": mlp,
+        "buckets": 32,
+        "reach": 128,
+        "projection": 0,  # width in which the small encoders are compared
+    }
+
+
+def _image(pixels: int, patch: int, width: int, layers: int, heads: int, mlp: int) -> Settings:
+    return {
+        "pixels": pixels,
+        "patch": patch,
+        "width": width,
+        "layers": layers,
+        "heads": heads,
+        "mlp_width": mlp,
+        "projection": 0,
+    }
+
+
+def _face(
+    pixels: int, widths: tuple[int, ...], blocks: tuple[int, ...], width: int, norm: str
+) -> Settings:
+    return {"pixels": pixels, "widths": widths, "blocks": blocks, "width": width, "norm": norm}
+
+
+def _landmarks(pixels: int, widths: tuple[int, ...], hidden: int) -> Settings:
+    return {
+        "pixels": pixels,
+        "widths": widths,
+        "hidden": hidden,
+        "measures": tuple(MEASURES),
+        "mean": tuple(row[0] for row in (MEASURES | BOX).values()),
+        "std": tuple(row[1] for row in (MEASURES | BOX).values()),
     }
 
 

@@ -136,12 +136,10 @@ def train(
         judge = _judge(stage, frozen, feed, feeder)
 
         # 8 the loop
-        reached, result = start, {}
+        reached, result = start, dict[str, float]()
         for number in range(start, run.num_steps):
-            is_new = number > start or start == 0
-            if run.every.evaluate and number % run.every.evaluate == 0 and is_new:
-                result = judge(state)
-                _tell(log, number, result)
+            if run.every.evaluate and number % run.every.evaluate == 0:
+                _evaluate(judge, state, log, number)
             if run.every.save and number % run.every.save == 0 and number > start:
                 log.settle()
                 manager.save(number, origin.trees(state), {**meta, "batches": number})
@@ -163,8 +161,7 @@ def train(
         if not finished:
             log.say(f"told to stop; saved step {reached}, the same command continues")
         elif start < reached or not (place / handover.SYSTEM).exists():
-            result = judge(state)
-            _tell(log, reached, result)
+            result = _evaluate(judge, state, log, reached)
             _finish(stage, merge(averaged(state), frozen), feed, place)
         return Summary(reached, finished, result)
 
@@ -259,11 +256,19 @@ def _judge(
     return judge
 
 
-def _tell(log: Log, number: int, result: Mapping[str, float]) -> None:
+def _evaluate(
+    judge: Callable[[TrainState], dict[str, float]], state: TrainState, log: Log, number: int
+) -> dict[str, float]:
+    """Judges the weights at step `number` and says so, unless that was done before a restart."""
+    if log.judged(number):
+        return {}
+    result = judge(state)
     if result:
-        log.write({"step": number, "held_out": dict(result)})
+        log.settle()
+        log.write({"step": number, "held_out": result})
         log.say("held out  " + "  ".join(f"{k} {v:.4f}" for k, v in sorted(result.items())))
     log.restart_clock()
+    return result
 
 
 def _finish(stage: Stage, params: Any, feed: Feed, place: Path) -> None:

@@ -82,6 +82,11 @@ class Log:
         with self._path.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
+    def judged(self, step: int) -> bool:
+        """Whether the log has a line of held-out metrics for `step`."""
+        lines = self._path.read_text().splitlines() if self._path.exists() else []
+        return any('"held_out"' in line and _step_of(line) == step for line in lines)
+
     def say(self, text: str) -> None:
         """One line for whoever watches."""
         print(f"{self._name}: {text}", file=sys.stderr, flush=True)

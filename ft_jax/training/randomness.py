@@ -24,6 +24,7 @@ PURPOSES = (
     "latent",
     "microbatch",
     "frames",
+    "blur",
 )
 
 

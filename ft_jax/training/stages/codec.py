@@ -18,13 +18,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, UInt8
+from jaxtyping import Array, Float, Key
 
 from ft_jax.checkpoints.tree import merge
 from ft_jax.config import to_dict
 from ft_jax.models import vae
 from ft_jax.training import losses, randomness
-from ft_jax.training.stages import Reads
+from ft_jax.training.stages import Reads, picture
 from ft_jax.typing import Params
 
 
@@ -82,7 +82,7 @@ class Codec:
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Weighted sum of the terms; held out, latents are the mean of their distribution."""
         params = merge(trained, frozen)["codec"]
-        video = to_float(batch["frames"])
+        video = picture.to_float(batch["frames"])
         mean, logvar = vae.encode_distribution(params, self._model, video)
         latents = mean
         if train:
@@ -109,7 +109,7 @@ class Codec:
         sums = np.zeros((2, self._model.channels))
         weight = 0.0
         for batch in itertools.islice(batches, self.cfg.statistics_batches):
-            mean = np.asarray(encode(to_float(jnp.asarray(batch["frames"])))[0], np.float64)
+            mean = np.asarray(encode(picture.to_float(jnp.asarray(batch["frames"])))[0], np.float64)
             for values, share in self._shares(mean):
                 sums += share * np.stack(
                     [values.mean((0, 1, 2, 3)), (values**2).mean((0, 1, 2, 3))]
@@ -124,11 +124,6 @@ class Codec:
         later = (self._clip_frames - 1) // self._model.time_factor
         parts = [(latents[:, :1], 1.0), (latents[:, 1:], float(later))]
         return [(values, share) for values, share in parts if values.shape[1]]
-
-
-def to_float(frames: UInt8[Array, "b f H W 3"]) -> Float[Array, "b f H W 3"]:
-    """0..255 to -1..1."""
-    return frames.astype(jnp.float32) / 127.5 - 1.0
 
 
 def sum_of_change(
