@@ -85,7 +85,7 @@ def build(
         return _existing(folder, settings)
     table = schema.TABLES[config.kind]
     partial = Partial(folder.with_name(f"{folder.name}.partial"), table, settings)
-    _first_pass(job, clips, partial, workers)
+    _first_pass(job, clips, partial, folder, workers)
     found = _second_pass(job, clips, partial, folder, settings)
     shutil.rmtree(partial.folder)
     return found
@@ -138,14 +138,18 @@ def _existing(folder: pathlib.Path, settings: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _first_pass(job: Job, clips: Sequence[Clip], partial: Partial, workers: int) -> None:
+def _first_pass(
+    job: Job, clips: Sequence[Clip], partial: Partial, folder: pathlib.Path, workers: int
+) -> None:
     from tqdm import tqdm
 
-    pending = [clip for clip in clips if not partial.has(clip.record_id)]
-    bar = tqdm(total=len(clips), initial=len(clips) - len(pending), desc="clips", unit="clip")
+    # Chunks are the same in every run, so that a clip meets the same neighbours in an encoder.
+    chunks = [clips[start : start + CHUNK] for start in range(0, len(clips), CHUNK)]
+    pending = [chunk for chunk in chunks if not all(partial.has(clip.record_id) for clip in chunk)]
+    done = len(clips) - sum(map(len, pending))
+    bar = tqdm(total=len(clips), initial=done, desc=f"{folder.name}: clips", unit="clip")
     with bar, _mapper(workers) as spread:
-        for start in range(0, len(pending), CHUNK):
-            chunk = pending[start : start + CHUNK]
+        for chunk in pending:
             results = list(spread(functools.partial(_attempt, job), chunk))
             usable = [found for found, _ in results if found is not None]
             stored = {record["id"]: record for record in job.encode(usable)} if usable else {}

@@ -1,7 +1,9 @@
 """Clips of a moving square with a beep, so that the build is tested without the drawn world."""
 
+import contextlib
 import json
 import pathlib
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -10,11 +12,14 @@ from data_pipeline import schema
 from data_pipeline.annotate.observation import Observation
 from ft_jax.media import video
 
-FRAMES, FPS, SIDE, POINTS = 17, 23.0, 128, 12
+FRAMES, FPS, SIDE = 17, 23.0, 128
 
 
 def observation(truth: pathlib.Path, frames: int, fps: float) -> Observation:
-    """Two eyes, a mouth that opens, two shoulders; the truth file holds the phase."""
+    """Two eyes, a mouth that opens, two shoulders; the truth file holds the phase.
+
+    The rest of the mesh and of the joints is not known, as it may be with any annotator.
+    """
     del fps
     phase = float(np.load(truth)["phase"])
     beat = np.sin(np.arange(frames) / 2 + phase)
@@ -29,12 +34,16 @@ def observation(truth: pathlib.Path, frames: int, fps: float) -> Observation:
     joints[:, 2, 0] += 0.01 * (2 + phase) * beat
     measures = np.zeros((frames, len(schema.MEASURES)), np.float32)
     measures[:, 0] = 0.06 + 0.02 * beat
+    mesh = np.full((frames, 478, 2), np.nan, np.float32)
+    mesh[:, : landmarks.shape[1]] = landmarks
+    body = np.zeros((frames, 33, 3), np.float32)
+    body[:, :3] = joints
     return Observation(
-        landmarks=landmarks.astype(np.float32),
+        landmarks=mesh,
         outer_lip=(4, 5, 6, 7),
         lips=(4, 5, 6, 7),
         eyes=((0, 1), (2, 3)),
-        joints=joints.astype(np.float32),
+        joints=body,
         shoulders=(0, 1),
         face_box=np.repeat(np.float32([[0.28, 0.28, 0.72, 0.72]]), frames, 0),
         visible=np.where(np.arange(frames) < 3, 0, 1).astype(np.float32),
@@ -78,8 +87,17 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return write_clips(tmp_path_factory.mktemp("source"), 5)
 
 
+@contextlib.contextmanager
+def patched_annotator() -> Iterator[None]:
+    """Every build annotates the fake clips."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("pixels", "records"):
+            patch.setattr(f"data_pipeline.build.{module}.observe", observation)
+        yield
+
+
 @pytest.fixture(autouse=True)
-def fake_annotator(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets every build annotate the fake clips."""
-    for module in ("pixels",):
-        monkeypatch.setattr(f"data_pipeline.build.{module}.observe", observation, raising=False)
+def fake_annotator() -> Iterator[None]:
+    """The fake annotator, in every test of the folder."""
+    with patched_annotator():
+        yield
