@@ -72,7 +72,7 @@ def closures(
       closed_below: Openings below this are closed, in the unit of `opening`.
     """
     shut = np.nan_to_num(opening, nan=np.inf) < closed_below
-    inside = [(int(lo), int(hi)) for lo, hi in spans if lo < len(opening) and hi > 0]
+    inside = [(int(lo), int(hi)) for lo, hi in spans if max(lo, 0) < min(hi, len(opening))]
     return Closures(sum(bool(shut[max(lo, 0) : hi].any()) for lo, hi in inside), len(inside))
 
 
@@ -105,21 +105,24 @@ def mouth_area(
 
 
 def spans_of(
-    sounds: Int[np.ndarray, " a"], wanted: set[int], tokens_per_frame: float
+    times: Float[np.ndarray, "s 2"], fps: float, least: float = 0.048, edge: float = 0.012
 ) -> Int[np.ndarray, "s 2"]:
-    """Runs of the wanted sounds in a per-token labelling, as frame spans [first, after last).
+    """Frames during which sounds hold the lips, as [first, after last).
+
+    A frame counts when its centre lies in the sound, whose edges (lips still moving) are left out
+    as long as `least` seconds remain.
 
     Args:
-      sounds: Class of each audio token (about 50 a second).
-      wanted: The classes of m, b, p.
-      tokens_per_frame: Token rate divided by the frame rate.
+      times: Start and end of each sound in seconds.
+      fps: Frames per second; frame i has its centre at (i + 0.5) / fps.
+      least: Seconds that every sound lasts at least, around its middle.
+      edge: Seconds left out at both ends.
     """
-    is_wanted = np.isin(sounds, sorted(wanted))
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], is_wanted, [False]]).astype(int)))
-    starts, ends = edges[::2], edges[1::2]
-    first = np.floor(starts / tokens_per_frame)
-    after = np.maximum(np.ceil(ends / tokens_per_frame), first + 1)
-    return np.stack([first, after], -1).astype(int).reshape(-1, 2)
+    middle = times.mean(-1)
+    half = np.maximum((times[:, 1] - times[:, 0]) / 2 - edge, least / 2)
+    first = np.ceil((middle - half) * fps - 0.5)
+    after = np.floor((middle + half) * fps - 0.5) + 1
+    return np.stack([first, after], -1).astype(int)
 
 
 def closure_rate(counts: list[Closures], seed: int = 0) -> Interval:

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from data_pipeline.world import source
+from data_pipeline.world import phonemes, source
 from ft_jax.eval.lips import (
     Closures,
     closure_rate,
@@ -58,13 +58,24 @@ def test_a_sound_counts_as_closed_when_any_of_its_frames_is():
     assert closures(opening, spans, closed_below=0.1) == Closures(closed=1, spoken=3)
 
 
-def test_runs_of_sounds_become_the_frames_they_touch():
-    sounds = np.zeros(50, int)
-    sounds[10:14] = 3
-    sounds[49] = 4
-    spans = spans_of(sounds, {3, 4}, tokens_per_frame=50 / 23)
-    np.testing.assert_array_equal(spans, [[4, 7], [22, 23]])
-    assert spans_of(np.zeros(50, int), {3}, 2.0).shape == (0, 2)
+def test_frames_whose_centre_lies_in_a_sound_hold_it():
+    times = np.array([[0.10, 0.30], [0.5, 0.51], [-0.2, -0.1]])
+    spans = spans_of(times, fps=10.0, edge=0.0, least=0.12)
+    np.testing.assert_array_equal(spans, [[1, 3], [4, 6], [-2, -1]])
+    assert spans_of(np.zeros((0, 2)), 23.0).shape == (0, 2)
+
+
+def test_every_closure_of_the_world_is_found_in_its_true_opening():
+    counts = []
+    for number in range(20):
+        choice = source.choose("heldout", 4, number)
+        opening = source.move(choice).opening.astype(float)
+        sound = choice.sound
+        held = np.isin(sound.labels, sorted(phonemes.BILABIAL))
+        spans = spans_of(sound.times[held], source.FPS)
+        counts.append(closures(opening, spans, closed_below=0.1))
+    rate = closure_rate(counts)
+    assert rate.value == 1.0 and sum(count.spoken for count in counts) > 30
 
 
 def test_closure_rate_weighs_sounds_not_clips():
