@@ -52,7 +52,7 @@ def combine(
     return unconditional + cfg.text * (text - unconditional) + cfg.audio * (full - text)
 
 
-def combine_stacked(velocity: Float[Array, "b *c"], cfg: Config) -> Float[Array, "b *c"]:
+def combine_stacked(velocity: Float[Array, "b *c"], cfg: Config) -> Float[Array, "_ *c"]:
     """`combine` for one batch that holds the branches one after the other: [full, text, none]."""
     parts = jnp.split(velocity, cfg.branches)
     if cfg.branches == 1:
