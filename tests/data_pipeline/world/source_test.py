@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data_pipeline.world import paint, people, source, truth
+from data_pipeline.world import anatomy, lips, motion, paint, people, source, truth
 from ft_jax.errors import UsageError
 
 
@@ -51,6 +51,13 @@ def test_speech_fills_the_clip() -> None:
         for number in range(40)
     ]
     assert min(loud) > 0.35 and np.mean(loud) > 0.6
+
+
+def test_lip_truth_is_what_the_speech_asks_for(clip: source.Clip) -> None:
+    person = people.person(clip.choice.person_index)
+    opening, _ = lips.curves(clip.choice.sound, motion.frame_times(17))
+    pixels = opening * anatomy.MAX_GAP * person.mouth_half / 28
+    np.testing.assert_allclose(clip.truth["lip_opening"], pixels, atol=1e-4)
 
 
 def test_long_clips_join_sentences() -> None:
