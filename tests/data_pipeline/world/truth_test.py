@@ -50,6 +50,8 @@ def test_measures_agree_with_the_landmarks(folder: Path) -> None:
         if inner.std() > 0.005:
             ratio = inner / np.maximum(measured, 1e-6)
             assert np.ptp(ratio[measured > 0.01]) < 1e-3
+            # a head is 56-63 % of the picture high
+            assert 0.5 < ratio[measured > 0.01].mean() < 0.7
         assert (inner[measured == 0] < 1e-4).all()
         assert np.isfinite(seen.measures).all()
 
