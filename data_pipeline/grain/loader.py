@@ -1,9 +1,9 @@
 """Batches of a data set, in an order that is a pure function of (seed, step).
 
-Grain permutes the records anew in every epoch from the seed alone, and the transforms draw from a
-generator derived from the position in that order. So batch k is the same however it is reached:
-a checkpoint stores only how many batches were consumed, and `start_batch` skips without reading.
-With several hosts each takes its share of the same global batch.
+The records are permuted anew in every epoch from (seed, epoch), and the transforms draw from a
+generator made of (seed, position in that order). So batch k is the same however it is reached: a
+checkpoint stores only how many batches were consumed, and `start_batch` skips without reading.
+With several hosts each takes its share of the same global batch. Grain reads ahead.
 
   records or pixels -> permuted and repeated -> transforms -> stacked -> read ahead by threads
 
@@ -18,7 +18,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -88,10 +87,8 @@ def batches(
     chosen = tuple(dict.fromkeys(("id", *config.fields))) if config.fields else ()
     records = source.RecordSource(config.path, config.kind, chosen, config.cache)
     source.check_model(records.metadata, config.path, encoders or {}, widths or {})
-    _check(config, len(records))
-    order = grain.MapDataset.source(records).seed(seed).shuffle().repeat()
-    order = order.random_map(functools.partial(_transform, config=config))
-    steps = grain.MapDataset.source(_Steps(order, config))[start_batch:]
+    _check(config, len(records), seed)
+    steps = grain.MapDataset.source(_Steps(records, config, seed))[start_batch:]
     options = grain.ReadOptions(
         num_threads=config.threads, prefetch_buffer_size=config.prefetch if config.threads else 0
     )
@@ -109,18 +106,29 @@ def _one_line_errors(steps: Iterator[Batch]) -> Iterator[Batch]:
 class _Steps:
     """Batch of each step: rows [step * batch_size, ...) of the data order, this host's share."""
 
-    def __init__(self, order: Any, config: LoaderConfig) -> None:
-        self._order = order
-        self._global = config.batch_size
-        self._local = config.batch_size // config.shards
-        self._offset = self._local * config.shard
+    def __init__(self, records: source.RecordSource, config: LoaderConfig, seed: int) -> None:
+        self._records = records
+        self._config = config
+        self._seed = seed
+        # Both ends of an epoch are in use at once, by threads that read ahead. Grain's own shuffle
+        # takes milliseconds a record on small data sets.
+        self._permutation = functools.lru_cache(4)(
+            lambda epoch: np.random.default_rng((seed, epoch)).permutation(len(records))
+        )
 
     def __len__(self) -> int:
         return _ENDLESS
 
     def __getitem__(self, step: int) -> Batch:
-        first = step * self._global + self._offset
-        return transforms.stack([self._order[first + i] for i in range(self._local)])
+        local = self._config.batch_size // self._config.shards
+        first = int(step) * self._config.batch_size + local * self._config.shard
+        return transforms.stack([self._row(first + i) for i in range(local)])
+
+    def _row(self, position: int) -> Record:
+        epoch, place = divmod(position, len(self._records))
+        record = self._records[int(self._permutation(epoch)[place])]
+        # A third number keeps these draws apart from those of the permutations.
+        return _transform(record, np.random.default_rng((self._seed, position, 1)), self._config)
 
 
 def _transform(record: Record, rng: np.random.Generator, config: LoaderConfig) -> Record:
@@ -133,7 +141,9 @@ def _transform(record: Record, rng: np.random.Generator, config: LoaderConfig) -
     return record
 
 
-def _check(config: LoaderConfig, count: int) -> None:
+def _check(config: LoaderConfig, count: int, seed: int) -> None:
+    if seed < 0:
+        raise UsageError(f"seed: {seed}; expected 0 or more")
     if config.batch_size < 1 or config.batch_size % config.shards:
         raise UsageError(
             f"batch_size: {config.batch_size}; expected a positive multiple of the "

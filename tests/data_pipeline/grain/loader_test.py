@@ -148,6 +148,7 @@ def test_batch_has_the_schema_s_names_and_the_stored_values(data: pathlib.Path) 
     ("settings", "message"),
     [
         ({"batch_size": 0}, "batch_size: 0"),
+        ({"seed": -1}, "seed: -1; expected 0 or more"),
         ({"shards": 3}, "batch_size: 4; expected a positive multiple of the 3 hosts"),
         ({"fields": ("mouth",)}, "mouth: not a field of pixels"),
         ({"fields": ("frames",), "frames": 6}, "frames: 6; expected a multiple of 4 plus 1"),
