@@ -221,9 +221,9 @@ def _shape(field: Field, letters: dict[str, int]) -> list[int | None]:
     return [int(d) if d.isdigit() else letters.get(d) for d in field.dims.split()]
 
 
-def _bind(field: Field, shape: Sequence[int | None], letters: dict[str, int]) -> None:
+def _bind(field: Field, shape: Sequence[int], letters: dict[str, int]) -> None:
     pairs = zip(field.dims.split(), shape, strict=True)
-    letters.update((dim, size) for dim, size in pairs if size is not None and not dim.isdigit())
+    letters.update((dim, size) for dim, size in pairs if not dim.isdigit())
 
 
 def _expectation(field: Field, letters: dict[str, int]) -> str:
@@ -258,13 +258,13 @@ def _decode(field: Field, value: Any, letters: dict[str, int]) -> Any:
             return value.decode() if isinstance(value, bytes) else str(value)
         return int(value) if field.dtype == "int" else np.float32(value)
     dtype = _dtype(field.dtype)
-    shape = _shape(field, letters)
+    sizes = _shape(field, letters)
     count, rest = divmod(len(value), dtype.itemsize)
-    known = math.prod(size for size in shape if size is not None)
-    unknown = [i for i, size in enumerate(shape) if size is None]
-    if len(unknown) == 1 and known and count % known == 0:
-        shape[unknown[0]] = count // known
-    if rest or None in shape or math.prod(shape) != count:
+    known = math.prod(size for size in sizes if size is not None)
+    # Of an open letter only one can follow from the number of bytes.
+    open_size = count // known if known and sizes.count(None) == 1 else 0
+    shape = [open_size if size is None else size for size in sizes]
+    if rest or sizes.count(None) > 1 or math.prod(shape) != count:
         got = f"{len(value)} bytes"
         raise UsageError(f"{field.name}: {_expectation(field, letters)}, got {got}")
     _bind(field, shape, letters)

@@ -33,7 +33,7 @@ def region(
         dilation: radius of the growth as a share of the polygon's height in its frame.
     """
     shares = np.zeros((len(polygon), height, width), np.float32)
-    for share, corners in zip(shares, polygon * np.float32([width, height]), strict=True):
+    for share, corners in zip(shares, polygon * np.array([width, height], np.float32), strict=True):
         if np.isfinite(corners).all():
             _fill(share, corners.astype(np.float64), dilation)
     return shares

@@ -41,7 +41,7 @@ def expression_raw(
     Returns:
         NaN if fewer than LEAST_FRAMES frames show the face.
     """
-    seen = np.isfinite(landmarks).all(-1)
+    seen = np.all(np.isfinite(landmarks), axis=-1)
     shown = landmarks[seen.any(1)].astype(np.float64)
     if len(shown) < LEAST_FRAMES:
         return float("nan")
@@ -88,11 +88,12 @@ def align(
     points = centred[..., 0] + 1j * centred[..., 1]
     mean = points[0]
     size = np.linalg.norm(mean)
+    aligned = points
     for _ in range(ROUNDS):
         factor = (points.conj() @ mean) / np.maximum(np.square(np.abs(points)).sum(1), 1e-12)
         aligned = points * factor[:, None]
         mean = aligned.mean(0)
-        mean = mean * (size / max(np.linalg.norm(mean), 1e-12))
+        mean = mean * (size / max(float(np.linalg.norm(mean)), 1e-12))
     return np.stack([aligned.real, aligned.imag], -1), np.stack([mean.real, mean.imag], -1)
 
 

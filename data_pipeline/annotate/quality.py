@@ -18,7 +18,7 @@ def measure(
     face_box: Float[np.ndarray, "f 4"],
     visible: Float[np.ndarray, " f"],
     phonemes: Int[np.ndarray, " a"],
-) -> Float32[np.ndarray, " q"]:
+) -> Float32[np.ndarray, " quality"]:
     """The numbers above for one clip.
 
     Args:

@@ -65,9 +65,10 @@ def write(
 def builder_class() -> type:
     """The TFDS builder; made on first use, since importing TFDS takes a second."""
     import tensorflow_datasets as tfds
+    from tensorflow_datasets.core import registered
 
     # Not for tfds.load by name: these data sets are opened by folder.
-    with tfds.core.registered.skip_registration():
+    with registered.skip_registration():
 
         class TalkingClips(tfds.core.GeneratorBasedBuilder):
             """Clips of talking people, one record each."""

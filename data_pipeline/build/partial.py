@@ -48,7 +48,7 @@ class Partial:
 
     def put(self, clip: str, stored: Record) -> None:
         """Keeps an encoded record."""
-        columns = {
+        columns: dict[str, Any] = {
             name: np.frombuffer(value, np.uint8) if isinstance(value, bytes) else np.array(value)
             for name, value in stored.items()
         }
@@ -60,12 +60,9 @@ class Partial:
         with file.replacing(self._path(clip, ".json")) as beside:
             beside.write_text(json.dumps({"reason": reason}))
 
-    def get(self, clip: str) -> Record | None:
-        """The encoded record of a clip, or None if it was left out."""
-        path = self._path(clip, ".npz")
-        if not path.is_file():
-            return None
-        with np.load(path, allow_pickle=False) as columns:
+    def get(self, clip: str) -> Record:
+        """The encoded record of a clip that was not left out."""
+        with np.load(self._path(clip, ".npz"), allow_pickle=False) as columns:
             return {
                 field.name: columns[field.name].tobytes()
                 if field.is_array

@@ -40,7 +40,10 @@ RANKED = {"expression": "expression_raw", "body": "body_raw"}
 class Job(Protocol):
     """How one kind of data set is made from clips."""
 
-    widths: dict[str, int]
+    @property
+    def widths(self) -> dict[str, int]:
+        """The letters that this data set fixes."""
+        ...
 
     def annotate(self, clip: Clip) -> Any:
         """The work per clip that needs no model; runs in worker processes.

@@ -119,9 +119,9 @@ class _Steps:
     def __len__(self) -> int:
         return _ENDLESS
 
-    def __getitem__(self, step: int) -> Batch:
+    def __getitem__(self, index: int) -> Batch:
         local = self._config.batch_size // self._config.shards
-        first = int(step) * self._config.batch_size + local * self._config.shard
+        first = int(index) * self._config.batch_size + local * self._config.shard
         return transforms.stack([self._row(first + i) for i in range(local)])
 
     def _row(self, position: int) -> Record:

@@ -129,4 +129,5 @@ class RecordSource:
                 raise UsageError(f"{file}: {found} bytes; expected {size}, build it again")
         with warnings.catch_warnings():  # TFDS calls what protobuf has renamed
             warnings.simplefilter("ignore", DeprecationWarning)
-            return tfds.builder_from_directory(self.path).as_data_source("train")
+            builder: Any = tfds.builder_from_directory(self.path)
+            return builder.as_data_source("train")

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.annotate import crop
+from ft_jax.media.face_crop import MARGIN
 
 SIZE = 256
 
@@ -49,7 +50,7 @@ def test_face_stands_in_the_middle_of_the_crop() -> None:
     found = crop.face_crop(picture(), box(), 48).astype(float) - 20
     centre = [(found[..., 0].sum(axis) * (np.arange(48) + 0.5)).sum() for axis in (0, 1)]
     centre = np.array(centre) / found[..., 0].sum()
-    step = crop.MARGIN * 100 / 48
+    step = MARGIN * 100 / 48
     np.testing.assert_allclose(centre, [24 - 20 / step, 24 - 10 / step], atol=0.15)
 
 

@@ -4,7 +4,7 @@ import pytest
 from data_pipeline import schema
 from data_pipeline.annotate import quality
 
-BOX = np.repeat(np.float32([[0.25, 0.25, 0.75, 0.75]]), 5, 0)
+BOX = np.tile(np.array([0.25, 0.25, 0.75, 0.75], np.float32), (5, 1))
 SEEN = np.array([1, 1, 0.8, 1, 1], np.float32)
 SPOKEN = np.array([0, 0, 3, 4])
 

@@ -10,13 +10,14 @@ from data_pipeline.annotate import observe
 from data_pipeline.build import __main__, run
 from data_pipeline.build.config import BuildConfig
 from data_pipeline.grain.source import RecordSource
+from ft_jax.config import build
 from ft_jax.errors import UsageError
 from ft_jax.media import video
 
 
 def config(clips: pathlib.Path, **changes: object) -> BuildConfig:
     settings = {"kind": "pixels", "clips": str(clips), "frames": 17, "face": 24, "shards": 2}
-    return BuildConfig(**(settings | changes))
+    return build(BuildConfig, settings | changes)
 
 
 def contents(folder: pathlib.Path) -> dict[str, bytes]:

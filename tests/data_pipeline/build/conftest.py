@@ -45,7 +45,7 @@ def observation(truth: pathlib.Path, frames: int, fps: float) -> Observation:
         eyes=((0, 1), (2, 3)),
         joints=body,
         shoulders=(0, 1),
-        face_box=np.repeat(np.float32([[0.28, 0.28, 0.72, 0.72]]), frames, 0),
+        face_box=np.tile(np.array([0.28, 0.28, 0.72, 0.72], np.float32), (frames, 1)),
         visible=np.where(np.arange(frames) < 3, 0, 1).astype(np.float32),
         measures=measures,
         phonemes=np.arange(int(frames / FPS * 16000 - 400) // 320 + 1, dtype=np.int16) % 5,

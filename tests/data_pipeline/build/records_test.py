@@ -2,6 +2,7 @@ import dataclasses
 import functools
 import json
 import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from data_pipeline.build.config import BuildConfig
 from data_pipeline.grain.loader import LoaderConfig, batches
 from data_pipeline.grain.source import RecordSource
 from ft_jax.checkpoints import bundle
-from ft_jax.config import to_dict
+from ft_jax.config import build, to_dict
 from ft_jax.errors import UsageError
 from ft_jax.media import video
 from ft_jax.models import clip, dit, face, fantasy, text, vae, wav2vec2
@@ -91,7 +92,7 @@ def data(
 def config(clips: pathlib.Path, bundle_path: pathlib.Path, **changes: object) -> BuildConfig:
     settings = {"kind": "records", "clips": str(clips), "weights": str(bundle_path), "shards": 2}
     settings |= {"frames": FRAMES, "height": SIDE, "width": SIDE}
-    return BuildConfig(**(settings | changes))
+    return build(BuildConfig, settings | changes)
 
 
 def records(folder: pathlib.Path) -> dict[str, schema.Record]:
@@ -182,7 +183,7 @@ def test_encoders_do_not_mix_clips_and_survive_a_restart(
 ) -> None:
     encode, calls = run.schema.encode, []
 
-    def interrupted(*arguments: object) -> schema.Record:
+    def interrupted(*arguments: Any) -> schema.Record:
         calls.append(1)
         if len(calls) == 4:
             raise KeyboardInterrupt
