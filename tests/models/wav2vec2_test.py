@@ -1,0 +1,61 @@
+"""Lengths, normalisation and the phoneme head of the speech encoder."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ft_jax.errors import UsageError
+from ft_jax.models import wav2vec2
+
+CFG = wav2vec2.Config(
+    channels=8, width=16, layers=1, heads=2, mlp_width=16,
+    position_kernel=5, position_groups=2, phonemes=7,
+)  # fmt: skip
+
+
+@functools.cache
+def params():
+    return jax.jit(wav2vec2.init, static_argnums=1)(jax.random.key(0), CFG)
+
+
+@pytest.mark.parametrize(
+    ("samples", "rows"), [(16000, 49), (22956, 71), (56347, 175), (400, 1), (399, 0), (3, 0)]
+)
+def test_fifty_rows_a_second(samples, rows):
+    assert wav2vec2.feature_length(samples) == rows
+
+
+@pytest.mark.parametrize("samples", [400, 719, 720, 1000])
+def test_the_network_gives_as_many_rows_as_the_formula_says(samples):
+    def run(waveform):
+        features = wav2vec2.encode(params(), CFG, waveform)
+        return features, wav2vec2.phoneme_logits(params(), CFG, features)
+
+    features, logits = jax.eval_shape(run, jnp.ones((2, samples)))
+    assert features.shape == (2, wav2vec2.feature_length(samples), CFG.width)
+    assert logits.shape == (*features.shape[:2], CFG.phonemes)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(10, 5), (3, 2), (2, 2), (3, 1)])
+def test_rows_side_by_side_are_the_windows_of_a_convolution(kernel, stride):
+    x = np.random.default_rng(0).normal(size=(2, 23, 3)).astype(np.float32)
+    starts = range(0, 23 - kernel + 1, stride)
+    wanted = np.stack([x[:, start : start + kernel].reshape(2, -1) for start in starts], axis=1)
+    ours = wav2vec2.side_by_side(jnp.asarray(x), kernel, stride)
+    np.testing.assert_array_equal(ours, wanted)
+
+
+def test_loudness_and_offset_do_not_matter_and_silence_stays_finite():
+    wave = jnp.asarray(np.random.default_rng(0).normal(size=(1, 500)).astype(np.float32))
+    np.testing.assert_allclose(
+        wav2vec2.normalise_waveform(wave * 0.3 + 0.1), wav2vec2.normalise_waveform(wave), atol=1e-4
+    )
+    assert not wav2vec2.normalise_waveform(jnp.zeros((1, 500))).any()
+
+
+def test_a_sample_too_short_for_one_row_is_refused():
+    with pytest.raises(UsageError, match="speech: 399 samples; expected at least 400"):
+        wav2vec2.encode(params(), CFG, jnp.zeros((1, 399)))
