@@ -40,6 +40,7 @@ def save(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         save_file(arrays, str(beside), metadata=metadata)
+        beside.chmod(0o644)  # the writer makes it private
         os.replace(beside, target)
     except OSError as error:
         raise UsageError(f"{target}: {error.strerror}; expected a path to write to") from None

@@ -12,7 +12,7 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +139,32 @@ def fill(abstract: Mapping[str, Any], source: Source | None, require: str) -> di
             f"bundle that has them, by --config.init_from"
         )
     return found
+
+
+def assemble(
+    system: Mapping[str, Any], sources: Sequence[Source], names: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, Params]]:
+    """Parts of several sources as one system: (configuration, {part: parameters}).
+
+    Args:
+      system: Configuration of the parts that no source has.
+      sources: Later ones win; each brings the configuration of its parts.
+      names: Parts of a system; what else a run has trained is left behind.
+
+    Raises:
+      UsageError: A source was made for clips of another size or length.
+    """
+    settings, parts = dict(system), dict[str, Params]()
+    for source in sources:
+        for name in names:
+            if name in source.parts:
+                parts[name], settings[name] = source.parts[name], source.system[name]
+        for name in sorted(set(system) - set(names)):
+            if source.system[name] != system[name]:
+                raise UsageError(
+                    f"{source.path}: {name} is {source.system[name]}; expected {system[name]}"
+                )
+    return settings, parts
 
 
 def _updated(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

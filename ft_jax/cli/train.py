@@ -100,6 +100,8 @@ def prepare(settings: Mapping[str, Any]) -> tuple[Any, Any, Data]:
 
 def main(arguments: list[str]) -> int:
     """Flags, then one call."""
+    import jax
+
     from ft_jax.errors import UsageError
     from ft_jax.training import loop
     from ft_jax.training.interrupt import CODE
@@ -107,6 +109,8 @@ def main(arguments: list[str]) -> int:
     if arguments:
         raise UsageError(f"{arguments[0]}: no such argument; expected flags only (see --help)")
     workdir = entry.need("workdir", "a folder for the run")
+    # The same command again finds its compiled step here.
+    jax.config.update("jax_compilation_cache_dir", f"{workdir}/compiled")
     settings = _CONFIG.value.to_dict()
     run, stage, data = prepare(settings)
     feed = Records(data, stage.reads, run.seed)

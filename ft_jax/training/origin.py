@@ -25,10 +25,14 @@ from ft_jax.checkpoints.manager import Manager
 from ft_jax.checkpoints.tree import flatten, unflatten
 from ft_jax.errors import UsageError
 from ft_jax.sharding.constrain import shardings
+from ft_jax.sharding.rules import TABLES
 from ft_jax.training import optim, randomness
 from ft_jax.training.stages import Stage
 from ft_jax.training.state import TrainState, create
 from ft_jax.typing import Params
+
+RUN_ONCE = {"xla_backend_optimization_level": 0}
+"""For code that runs once: optimising the random numbers of a network takes a CPU a minute."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,15 +168,27 @@ def _initialised(stage: Stage, wanted: Mapping[str, Any], seed: int) -> dict[str
 
     where = {path: leaf.sharding for path, leaf in wanted.items()}
     key = randomness.draw(jax.random.key(seed), "init")
-    return dict(jax.jit(make, out_shardings=where)(key))
+    return dict(jax.jit(make, out_shardings=where, compiler_options=RUN_ONCE)(key))
 
 
 def _put(array: np.ndarray, abstract: Any) -> jax.Array:
     return jax.device_put(array.astype(abstract.dtype), abstract.sharding)
 
 
+def _without_replicated(boxed: Any, rules: str) -> Any:
+    """Names that the rules replicate, cleared: Flax refuses one that stands twice in an array."""
+    idle = {name for name, axes in TABLES[rules] if axes is None}
+
+    def cleared(leaf: Any) -> Any:
+        if not isinstance(leaf, meta.Partitioned):
+            return leaf
+        return leaf.replace(names=tuple(None if name in idle else name for name in leaf.names))
+
+    return jax.tree.map(cleared, boxed, is_leaf=lambda x: isinstance(x, meta.Partitioned))
+
+
 def _placed(boxed: Any, mesh: Mesh, rules: str) -> Any:
-    where = shardings(boxed, mesh, rules)
+    where = shardings(_without_replicated(boxed, rules), mesh, rules)
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         meta.unbox(boxed),

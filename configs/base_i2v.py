@@ -1,0 +1,34 @@
+r"""The image-to-video model that everything else is built on: picture and text, no speech.
+
+  python -m ft_jax.cli.train --config=configs/base_i2v.py:mini --workdir=outputs/base \
+      --config.data.path=outputs/records
+
+Only the mini one is trained here; larger ones start from released weights by init_from.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config(arg: str = "mini") -> ConfigDict:
+    """What differs from base; the settings of all three denoiser stages stand here."""
+    c = base.get_config(arg)
+    is_small = arg in base.SMALL
+    c.stage = "base"
+    c.num_steps = 4 if arg == "tiny" else (8000 if is_small else 100_000)
+    c.task.noise = ConfigDict()  # levels that training draws
+    c.task.noise.sampling = "uniform"  # over the shifted grid; or logit_normal
+    c.task.noise.shift = 2.0 if is_small else 5.0  # towards noise; small pictures need less
+    c.task.noise.mean = 0.0  # of logit_normal
+    c.task.noise.deviation = 1.0
+    c.task.noise.weighting = "none"  # or bell
+    c.task.drop = ConfigDict()  # probabilities, per sample and independent (paper: 0.1 each)
+    c.task.drop.image = 0.1
+    c.task.drop.audio = 0.1
+    c.task.drop.text = 0.1
+    c.task.drop.identity = 0.1
+    c.task.lip_probability = 0.0  # of counting the lips alone
+    c.task.identity = True  # False: the branch does not exist
+    c.task.motion = True
+    return c

@@ -1,0 +1,27 @@
+r"""Stage 1: clip-level audio-visual alignment. The base is frozen, the branches start at zero.
+
+  python -m ft_jax.cli.train --config=configs/stage1_clip.py:mini --workdir=outputs/clip \
+      --config.data.path=outputs/records --config.init_from=outputs/base
+
+Ablations: --config.task.identity=False, --config.task.motion=False.
+Paper: about 80,000 steps at 1e-4 on 64 accelerators.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base, base_i2v
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """What differs from the base model's training."""
+    c = base_i2v.get_config(arg)
+    is_small = arg in base.SMALL
+    c.stage = "clip"
+    c.num_steps = 4 if arg == "tiny" else (5000 if is_small else 80_000)
+    c.init_require = "denoiser/dit/.*"
+    c.optim.groups = (
+        ("denoiser/dit/.*", 0.0),
+        ("denoiser/(audio|identity|motion)/.*", 1.0),
+    )
+    c.optim.schedule.kind = "constant"
+    return c
