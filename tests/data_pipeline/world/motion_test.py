@@ -3,10 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from data_pipeline.world import motion, people, source
+from data_pipeline.world import motion, people, phonemes, source
 from data_pipeline.world.motion import FPS
-
-from .lips_test import said
 
 FACE = ("brow", "lid", "cheek")
 BODY = ("head_x", "head_y", "tilt", "shoulder")
@@ -40,7 +38,12 @@ def test_intensity_orders_clips_by_their_motion() -> None:
 
 
 def test_nods_and_shoulders_follow_stress_by_a_third_to_six_tenths_of_a_second() -> None:
-    sound = said(("sil", 0, 0.2), ("aa", 2, 0.2), ("sil", 0, 1.3))
+    sound = dataclasses.replace(
+        source.choose("train", 3, 0).sound,
+        labels=np.array([0, phonemes.INDEX["aa"], 0], np.int16),
+        stress=np.array([0, 2, 0], np.int16),
+        times=np.array([[0.0, 0.2], [0.2, 0.4], [0.4, 1.7]]),
+    )
     still = np.random.default_rng(0)
     for index in range(10):
         person = people.person(index)
