@@ -103,7 +103,8 @@ def parse(argv: Sequence[str]) -> list[str]:
     try:
         rest = values(argv)
         for name in _DEFAULTS:  # a config that failed to load says so when it is looked at
-            _ = values[name].value.items
+            config: Any = values[name].value
+            _ = config.items
     except flags.UnrecognizedFlagError as error:
         hint = re.search(r"Did you mean: (.*?) \?", str(error))
         advice = f"did you mean --{hint[1]}?" if hint else "see --help"
@@ -183,6 +184,9 @@ def _find(config: str) -> str:
 def _plain(message: str) -> str:
     """What absl says about a value, in the words of this program."""
     message = re.sub(r"^flag ", "", message)
+    if "Traceback" in message:  # what a config file raised: its last line says it
+        culprit, last = message.split(": ", 1)[0], message.strip().splitlines()[-1]
+        return f"{culprit}: {re.sub(r'^[A-Za-z]+: ', '', last)}"
     message = re.sub(r"invalid literal for int\(\).*", "not a whole number; expected one", message)
     return re.sub(r"could not convert string to float.*", "not a number; expected one", message)
 

@@ -20,11 +20,17 @@ from jaxtyping import UInt8
 
 from ft_jax.media.image import Box
 
-SEARCH_SIDE = 480  # pixels of the longer side while searching; smaller pictures are enlarged
-SMALLEST_FACE = 0.1  # of the shorter side
-# The sum over the cascade's last stage at which a detection is believed. Faces of photographs reach
-# 3 to 8; of what is found in pictures without a face most stays below 2.
-BELIEVED = 2.0
+SMALLEST_FACE = 24  # pixels of the picture that is searched, the least the cascades know
+# What is asked, in this order: a cascade, the longer side that the picture is brought to, and the
+# number of overlapping detections from which one is believed. The last finds small faces in large
+# pictures. Of 203 pictures without a face (photographs, screenshots, icons, noise) 3 pass; of 44
+# with one, drawn and photographed, 39 do, and of 40 where it is small 32.
+SEARCHES = (
+    ("frontalface_alt2", 240, 4),
+    ("frontalface_default", 240, 8),
+    ("profileface", 240, 4),
+    ("frontalface_alt2", 640, 8),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,46 +43,43 @@ class Face:
 
 def find_face(image: UInt8[np.ndarray, "H W 3"]) -> Face | None:
     """The most certain and largest face of a picture, or None."""
+    for cascade, side, least in SEARCHES:
+        grey, scale = _grey(image, side)
+        found = _detect(cascade, grey)
+        if cascade == "profileface":  # this one knows one side only
+            mirrored = _detect(cascade, np.ascontiguousarray(grey[:, ::-1]))
+            edge = grey.shape[1]
+            found += [((edge - x - wide, y, wide), count) for (x, y, wide), count in mirrored]
+        (x, y, wide), count = max(found, key=lambda each: each[1] * each[0][2], default=_NOTHING)
+        if count >= least:
+            box = (x / scale, y / scale, (x + wide) / scale, (y + wide) / scale)
+            return Face(box, 1.0 - 0.5 ** (count / least))
+    return None
+
+
+_NOTHING = ((0, 0, 0), 0)
+
+
+def _grey(image: np.ndarray, side: int) -> tuple[np.ndarray, float]:
+    """The picture in grey with a longer side of `side` pixels, and how much that scaled it."""
     import cv2
 
     height, width = image.shape[:2]
-    scale = SEARCH_SIDE / max(height, width)
+    scale = side / max(height, width)
     kernel = cv2.INTER_AREA if scale < 1.0 else cv2.INTER_CUBIC
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    grey = cv2.cvtColor(cv2.resize(image, size, interpolation=kernel), cv2.COLOR_RGB2GRAY)
-    found = (
-        _detect("frontalface_default", grey)
-        or _detect("frontalface_default", cv2.equalizeHist(grey))
-        or _detect("profileface", grey)
-        or _mirrored(_detect("profileface", np.ascontiguousarray(grey[:, ::-1])), grey.shape[1])
-    )
-    if not found:
-        return None
-    (left, top, side), score = max(found, key=lambda each: each[1] * each[0][2])
-    box = (left / scale, top / scale, (left + side) / scale, (top + side) / scale)
-    return Face(box, float(1.0 - np.exp(-score / 3.0)))
+    return cv2.cvtColor(cv2.resize(image, size, interpolation=kernel), cv2.COLOR_RGB2GRAY), scale
 
 
-def _detect(name: str, grey: np.ndarray) -> list[tuple[tuple[int, int, int], float]]:
-    smallest = max(24, round(SMALLEST_FACE * min(grey.shape)))
-    boxes, _, scores = _cascade(name).detectMultiScale3(
-        grey,
-        scaleFactor=1.1,
-        minNeighbors=4,
-        minSize=(smallest, smallest),
-        outputRejectLevels=True,
+def _detect(name: str, grey: np.ndarray) -> list[tuple[tuple[int, int, int], int]]:
+    """Squares (left, top, side) and how many overlapping detections each was made of."""
+    boxes, counts = _cascade(name).detectMultiScale2(
+        grey, scaleFactor=1.1, minNeighbors=1, minSize=(SMALLEST_FACE, SMALLEST_FACE)
     )
     return [
-        ((int(left), int(top), int(side)), float(score))
-        for (left, top, side, _), score in zip(boxes, scores, strict=True)
-        if score >= BELIEVED
+        ((int(x), int(y), int(side)), int(count))
+        for (x, y, side, _), count in zip(boxes, counts, strict=True)
     ]
-
-
-def _mirrored(
-    found: list[tuple[tuple[int, int, int], float]], width: int
-) -> list[tuple[tuple[int, int, int], float]]:
-    return [((width - left - side, top, side), score) for (left, top, side), score in found]
 
 
 @functools.cache

@@ -34,11 +34,12 @@ Box: TypeAlias = tuple[float, float, float, float]
 
 @dataclasses.dataclass(frozen=True)
 class Framing:
-    """How large the face stands in the crop; the defaults are the drawn world's."""
+    """How large the face stands in the crop, as a share of its height, and where."""
 
-    smallest_face: float = 0.3  # of the crop's height; a smaller face makes the crop smaller
+    smallest_face: float = 0.35  # what is smaller than this
+    face: float = 0.5  # is brought to this; the rest stays as it was photographed
     center_x: float = 0.5  # where the middle of the face goes, if the picture allows
-    center_y: float = 0.45
+    center_y: float = 0.5
 
 
 def read(path: str | pathlib.Path) -> UInt8[np.ndarray, "H W 3"]:
@@ -79,8 +80,8 @@ def frame(height: int, width: int, aspect: float, face: Box | None, framing: Fra
     """The part of a picture to show a model.
 
     Without a face it is the largest crop of the aspect ratio, in the middle from left to right and
-    towards the top of a tall picture, where heads are. With a face it contains the face, and is
-    made smaller where the face would stand smaller in it than `framing.smallest_face`.
+    towards the top of a tall picture, where heads are. With a face it is the largest crop around
+    the face, unless the face were too small in it to be animated.
 
     Args:
       height: Rows of the picture.
@@ -95,7 +96,8 @@ def frame(height: int, width: int, aspect: float, face: Box | None, framing: Fra
     else:
         left, upper, right, lower = face
         face_height = max(lower - upper, (right - left) / aspect)
-        crop_height = min(crop_height, max(face_height / framing.smallest_face, MIN_SIDE))
+        if face_height < framing.smallest_face * crop_height:
+            crop_height = max(face_height / framing.face, MIN_SIDE)
         center_x = (left + right) / 2 + (0.5 - framing.center_x) * crop_height * aspect
         top = (upper + lower) / 2 - framing.center_y * crop_height
     crop_width = crop_height * aspect

@@ -1,8 +1,9 @@
 """The denoising loop: conditions and noise in, clean latents out.
 
-Euler steps along the guided velocity, from pure noise to sigma 0, as one `lax.scan` over the table
-of noise levels. What does not depend on the noise level (keys and values of speech, identity, text
-and picture in every block) is computed once, before the loop.
+Steps along the guided velocity, from pure noise to sigma 0, as one `lax.scan` over the rows of a
+solver (Euler, as published, or UniPC, which needs fewer steps). What does not depend on the noise
+level (keys and values of speech, identity, text and picture in every block) is computed once,
+before the loop.
 
 The rows of a batch are clips of their own, or windows of one long clip. Windows overlap: latent
 frames of several rows that have the same number in `ids` are the same frame of the clip. Their
@@ -31,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ft_jax.diffusion import flow
+from ft_jax.diffusion import flow, solvers
 from ft_jax.diffusion.guidance import Config as Guidance
 from ft_jax.diffusion.guidance import combine_stacked
 from ft_jax.errors import UsageError
@@ -40,6 +41,8 @@ from ft_jax.models.term import AudioWindows
 from ft_jax.typing import Params
 
 Progress = Callable[[int, int], None]
+SOLVERS = {"euler": solvers.euler, "unipc": solvers.unipc}
+START = {"euler": 1.0, "unipc": 0.999}  # first level before the shift, as each is published
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Config:
     """Settings of the loop."""
 
     guidance: Guidance = dataclasses.field(default_factory=Guidance)
+    solver: str = "euler"  # a key of SOLVERS
     steps: int = 30
     shift: float = 5.0  # of the noise levels, towards noise
     rows_at_once: int = 8  # larger batches go through the network in parts of this size
@@ -55,6 +59,8 @@ class Config:
         for name, least in (("steps", 1), ("rows_at_once", 1)):
             if getattr(self, name) < least:
                 raise UsageError(f"{name}: got {getattr(self, name)}; expected at least {least}")
+        if self.solver not in SOLVERS:
+            raise UsageError(f"solver: got {self.solver!r}; expected one of {sorted(SOLVERS)}")
         if not 1.0 <= self.shift <= 100.0:
             raise UsageError(f"shift: got {self.shift}; expected 1 to 100")
 
@@ -118,17 +124,26 @@ def sample(
             jnp.asarray(filled.overlap.ids),
             jnp.asarray(filled.overlap.weights, jnp.float32),
         )
-    levels = flow.sigma_table(cfg.steps, cfg.shift)
-    pairs = jnp.stack([levels[:-1], levels[1:]], axis=1)
-    latents = jnp.array(filled.noise, jnp.float32)
+    solver = SOLVERS[cfg.solver](flow.sigma_table(cfg.steps, cfg.shift, START[cfg.solver]))
+    static = _Static(model, cfg.guidance, solver.step)
+    state = solver.start(jnp.array(filled.noise, jnp.float32))
     stride = cfg.steps if progress is None else 1
     for start in range(0, cfg.steps, stride):
-        now = pairs[start : start + stride]
-        latents = _steps(params, model, cfg.guidance, latents, now, stacked, overlap)
+        now = jnp.asarray(solver.rows[start : start + stride])
+        state = _steps(params, static, state, now, stacked, overlap)
         if progress is not None:
-            latents.block_until_ready()
+            state.sample.block_until_ready()
             progress(start + stride, cfg.steps)
-    return latents[:rows]
+    return state.sample[:rows]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Static:
+    """What a compiled loop is made for, besides shapes."""
+
+    model: fantasy.Config
+    guidance: Guidance
+    step: Callable[[solvers.State, jax.Array, jax.Array], solvers.State]
 
 
 @functools.partial(jax.jit, static_argnames=("model", "cfg"))
@@ -146,45 +161,45 @@ def _prepare(
     return fantasy.prepare(params, model, conditions, windows)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "cfg"), donate_argnames=("latents",))
+@functools.partial(jax.jit, static_argnames=("static",))
 def _steps(
     params: Params,
-    model: fantasy.Config,
-    cfg: Guidance,
-    latents: jax.Array,
-    levels: jax.Array,
+    static: _Static,
+    state: solvers.State,
+    rows: jax.Array,
     prepared: fantasy.Prepared,
     overlap: tuple[jax.Array, jax.Array] | None,
-) -> jax.Array:
+) -> solvers.State:
     """Some steps in a row.
 
     Args:
       params: Of the denoiser.
-      model: Its configuration.
-      cfg: Strength of guidance.
-      latents: All rows.
-      levels: A row (sigma now, sigma next) for every step.
+      static: Model, guidance and solver.
+      state: All rows of the batch, as the solver keeps them.
+      rows: Of the solver, one a step; the first number is the noise level.
       prepared: Conditions, with a leading axis of parts of the batch.
       overlap: Ids and weights, or None.
     """
+    branches = static.guidance.branches
 
     def velocity(part: jax.Array, sigma: jax.Array, known: fantasy.Prepared) -> jax.Array:
-        branches = jnp.concatenate([part] * cfg.branches)
-        sigmas = jnp.full(branches.shape[0], sigma)
-        return combine_stacked(fantasy.denoise(params, model, branches, sigmas, known), cfg)
+        copies = jnp.concatenate([part] * branches)
+        sigmas = jnp.full(copies.shape[0], sigma)
+        made = fantasy.denoise(params, static.model, copies, sigmas, known)
+        return combine_stacked(made, static.guidance)
 
-    def step(latents: jax.Array, level: jax.Array) -> tuple[jax.Array, None]:
-        sigma, following = level
+    def step(state: solvers.State, row: jax.Array) -> tuple[solvers.State, None]:
+        shape = state.sample.shape
         parts = jax.tree.leaves(prepared)[0].shape[0]
-        split = latents.reshape(parts, -1, *latents.shape[1:])
+        split = state.sample.reshape(parts, -1, *shape[1:])
         # A map over parts, not one large batch: memory stays that of one part.
-        change = jax.lax.map(lambda each: velocity(each[0], sigma, each[1]), (split, prepared))
-        change = change.reshape(latents.shape)
+        made = jax.lax.map(lambda each: velocity(each[0], row[0], each[1]), (split, prepared))
+        change = made.reshape(shape)
         if overlap is not None:
             change = _agree(change, *overlap)
-        return latents + (following - sigma) * change, None
+        return static.step(state, change, row), None
 
-    return jax.lax.scan(step, latents, levels)[0]
+    return jax.lax.scan(step, state, rows)[0]
 
 
 def _agree(velocity: jax.Array, ids: jax.Array, weights: jax.Array) -> jax.Array:

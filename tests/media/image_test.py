@@ -143,7 +143,7 @@ def test_the_crop_follows_the_face_and_is_the_largest_there_is() -> None:
 
 
 def test_a_small_face_makes_the_crop_smaller_and_a_large_one_does_not() -> None:
-    framing = image.Framing(smallest_face=0.4)
+    framing = image.Framing(smallest_face=0.3, face=0.4)
     small = image.frame(1000, 1000, 1.0, (500.0, 500.0, 600.0, 600.0), framing)
     assert small[3] - small[1] == pytest.approx(250)
     large = image.frame(1000, 1000, 1.0, (200.0, 200.0, 800.0, 800.0), framing)

@@ -1,0 +1,35 @@
+r"""How clips are made from a trained system: noise levels, guidance, windows, framing.
+
+    python -m ft_jax.cli.generate --image PORTRAIT --audio SPEECH --out clip.mp4 \
+        --config.sampler.guidance.audio=6
+
+Read by ft_jax/sampling/pipeline.py (Config).
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """Settings of sampling; `:fast` takes a third of the steps."""
+    if arg not in ("", "fast"):
+        raise ValueError(f"variant {arg!r}; expected none or 'fast'")
+    c = ConfigDict()
+
+    c.sampler = ConfigDict()
+    c.sampler.solver = "euler"  # or "unipc": good with a third of the steps
+    c.sampler.steps = 10 if arg == "fast" else 30
+    c.sampler.shift = 5.0  # of the noise levels towards noise, as in training
+    c.sampler.rows_at_once = 8  # windows that go through the network together
+    c.sampler.guidance = ConfigDict()
+    c.sampler.guidance.text = 5.0  # 1 switches it off; useful range 1-7
+    c.sampler.guidance.audio = 4.5  # 1 switches it off; useful range 3-7, higher: wider lips
+
+    c.negative_prompt = ""  # "" is the dropped prompt of training
+    c.overlap = 3  # latent frames (of 4 frames each) that the windows of a long clip share
+
+    c.framing = ConfigDict()  # of a picture that does not have the model's aspect ratio
+    c.framing.smallest_face = 0.35  # share of the height; a face smaller than this
+    c.framing.face = 0.5  # is brought to this
+    c.framing.center_x = 0.5  # where the face goes, if the picture allows
+    c.framing.center_y = 0.5
+    return c

@@ -1,0 +1,139 @@
+"""From a picture and speech to frames: lengths, what each input changes, one clip or many."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ft_jax.checkpoints import bundle
+from ft_jax.config import to_dict
+from ft_jax.errors import UsageError
+from ft_jax.sampling.pipeline import Config, Pipeline, Request
+from ft_jax.sampling.portrait import NO_FACE
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> int:
+    return int(np.abs(one.astype(int) - other.astype(int)).max())
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.31, 17 / 23, 0.75, 1.234, 2.5])
+def test_the_frames_last_as_long_as_the_speech_to_half_a_frame(
+    pipeline: Pipeline, picture: np.ndarray, speech: Any, seconds: float
+) -> None:
+    clip = pipeline.generate(Request(picture, speech(seconds)))
+    assert abs(len(clip.frames) / clip.fps - seconds) <= 0.5 / clip.fps + 1e-9
+    assert clip.frames.shape[1:] == (16, 16, 3)
+    assert (clip.windows > 1) == (len(clip.frames) > 17)
+
+
+def test_a_batch_gives_what_single_runs_give(
+    pipeline: Pipeline, picture: np.ndarray, speech: Any
+) -> None:
+    requests = [
+        Request(picture, speech(1.2, 1), "one", seed=5),
+        Request(picture[::-1].copy(), speech(0.5, 2), "two", seed=6, body=0.9),
+        Request(picture, speech(1.2, 3), "three", seed=7),
+    ]
+    together = pipeline.generate_batch(requests)
+    for request, made in zip(requests, together, strict=True):
+        alone = pipeline.generate(request)
+        assert alone.frames.shape == made.frames.shape
+        assert difference(alone.frames, made.frames) <= 1
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "seed": {"seed": 1},
+    "prompt": {"prompt": "else"},
+    "expression": {"expression": 1.0},
+    "body": {"body": 0.0},
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_every_setting_of_a_request_reaches_the_frames(
+    pipeline: Pipeline, picture: np.ndarray, speech: Any, name: str
+) -> None:
+    request = Request(picture, speech(0.5), "a prompt")
+    plain = pipeline.generate(request).frames
+    assert difference(plain, pipeline.generate(request).frames) == 0
+    changed = dataclasses.replace(request, **CHANGES[name])
+    assert difference(plain, pipeline.generate(changed).frames) > 0
+
+
+def test_speech_and_branches_reach_the_frames_and_can_be_switched_off(
+    pipeline: Pipeline, picture: np.ndarray, speech: Any
+) -> None:
+    one, other = (Request(picture, speech(0.7, seed)) for seed in (1, 2))
+    assert difference(pipeline.generate(one).frames, pipeline.generate(other).frames) > 0
+    deaf = pipeline.without("audio")
+    assert difference(deaf.generate(one).frames, deaf.generate(other).frames) == 0
+    still = pipeline.without("motion")
+    moved = dataclasses.replace(one, body=1.0)
+    assert difference(still.generate(one).frames, still.generate(moved).frames) == 0
+    with pytest.raises(UsageError, match="no such branch"):
+        pipeline.without("adio")
+
+
+def test_later_speech_does_not_change_the_first_window_much_of_a_long_clip(
+    pipeline: Pipeline, picture: np.ndarray, speech: Any
+) -> None:
+    long = speech(3.0)
+    changed = long.copy()
+    changed[32_000:] = speech(1.0, 9)
+    one, other = (pipeline.generate(Request(picture, each)).frames for each in (long, changed))
+    assert difference(one[:10], other[:10]) < difference(one[-10:], other[-10:])
+
+
+def test_a_picture_without_a_face_is_animated_and_said_so(
+    pipeline: Pipeline, picture: np.ndarray, speech: Any
+) -> None:
+    assert pipeline.generate(Request(picture, speech(0.2))).notes == (NO_FACE,)
+
+
+def test_the_first_frame_is_the_portrait_as_the_codec_shows_it(
+    pipeline: Pipeline, picture: np.ndarray, speech: Any
+) -> None:
+    firsts = [pipeline.generate(Request(picture, speech(0.5, s), seed=s)).frames[0] for s in (1, 2)]
+    assert difference(*firsts) == 0
+    other = pipeline.generate(Request(picture[:, ::-1].copy(), speech(0.5, 1))).frames[0]
+    assert difference(firsts[0], other) > 0
+
+
+def test_progress_counts_every_step_of_every_batch(
+    pipeline: Pipeline, picture: np.ndarray, speech: Any
+) -> None:
+    seen: list[tuple[int, int]] = []
+    requests = [Request(picture, speech(0.5)), Request(picture, speech(1.2))]
+    pipeline.generate_batch(requests, lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_a_bundle_gives_the_same_clips(
+    system: Any, params: Any, pipeline: Pipeline, picture: np.ndarray, speech: Any, tmp_path: Any
+) -> None:
+    path = tmp_path / "small.safetensors"
+    bundle.save(path, to_dict(system), params)
+    loaded = Pipeline.load(path, pipeline.cfg)
+    assert loaded.system == system
+    request = Request(picture, speech(0.3))
+    # Weights are rounded to bfloat16 in the file.
+    assert difference(loaded.generate(request).frames, pipeline.generate(request).frames) < 64
+
+
+def test_weights_that_are_not_there_are_named(tmp_path: Any, system: Any, params: Any) -> None:
+    with pytest.raises(UsageError, match=r"none\.safetensors: no such file"):
+        Pipeline.load(tmp_path / "none.safetensors")
+    with pytest.raises(UsageError, match="no part 'speech'"):
+        Pipeline(system, {k: v for k, v in params.items() if k != "speech"}, Config())
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [({"expression": 1.2}, "expression"), ({"body": (0.1, -1.0)}, "body"), ({"seed": -1}, "seed")],
+)
+def test_settings_out_of_range_are_refused(
+    picture: np.ndarray, speech: Any, setting: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UsageError, match=f"{words}: got .*; expected"):
+        Request(picture, speech(0.5), **setting)
