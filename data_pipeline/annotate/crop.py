@@ -1,10 +1,8 @@
-"""Square face crops, as the face encoder sees them.
+"""Face crops of annotated frames, and which frames to take them from.
 
-The square stands around the face box, `MARGIN` wider than the box's longer side, and is turned so
-that the eyes are level where the eyes are known. Sampling is finer than the result and averaged, so
-large pictures do not alias.
+The crop itself is the one that a portrait gets when a clip is made (ft_jax/media/face_crop.py):
+here it is told the box and the eyes of an annotation, relative to the picture.
 
-Shapes: frame [H W 3] uint8, face_box and eyes relative to (width, height) -> [size size 3] uint8.
 Invariant: turning the picture about the face does not change the crop (to the resampling).
 Tests: tests/data_pipeline/annotate/crop_test.py.
 """
@@ -12,8 +10,7 @@ Tests: tests/data_pipeline/annotate/crop_test.py.
 import numpy as np
 from jaxtyping import Float, UInt8
 
-MARGIN = 1.1
-FINER = 2  # sample points along each side of a pixel of the crop
+from ft_jax.media import face_crop as media
 
 
 def face_crop(
@@ -30,28 +27,13 @@ def face_crop(
         size: pixels of the crop along each side.
         eyes: centre of the left and of the right eye as seen in the picture / (width, height).
     """
-    import cv2
-
     scale = np.array([frame.shape[1], frame.shape[0]], np.float64)
-    low, high = face_box[:2] * scale, face_box[2:] * scale
-    side = MARGIN * float((high - low).max())
-    angle = 0.0
+    left, top, right, bottom = (float(side) for side in face_box * np.tile(scale, 2))
+    tilt = 0.0
     if eyes is not None and np.isfinite(eyes).all():
-        across = (eyes[1] - eyes[0]) * scale
-        angle = float(np.arctan2(across[1], across[0]))
-    fine = size * FINER
-    step = side / fine
-    axes = step * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    # Pixel centres: the middle of the crop lies between its two middle samples.
-    origin = (low + high) / 2 - 0.5 - axes @ np.full(2, (fine - 1) / 2)
-    matrix = np.concatenate([axes, origin[:, None]], 1)
-    # The sampling itself must not alias: blur what is finer than the sample distance.
-    source = frame if step <= 1 else cv2.GaussianBlur(frame, (0, 0), 0.5 * step)
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    sampled = cv2.warpAffine(
-        source, matrix, (fine, fine), flags=flags, borderMode=cv2.BORDER_REPLICATE
-    )
-    return cv2.resize(sampled, (size, size), interpolation=cv2.INTER_AREA)
+        across, down = (eyes[1] - eyes[0]) * scale
+        tilt = float(np.arctan2(down, across))
+    return media.face_crop(frame, (left, top, right, bottom), size, tilt)
 
 
 def uncovered(visible: Float[np.ndarray, " f"], count: int, least: float = 0.9) -> list[int]:

@@ -65,6 +65,19 @@ def test_restarted_build_gives_the_same_bytes(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["once", "twice"]
 
 
+def test_unfinished_build_of_other_settings_is_not_continued(
+    clips: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(run, "_second_pass", interrupted)
+        run.build(config(clips, face=24), tmp_path / "data")
+    run.build(config(clips, face=32), tmp_path / "data")
+    assert RecordSource(tmp_path / "data", "pixels")[0]["faces"].shape[1] == 32
+
+
 def test_finished_build_is_left_as_it_is(clips: pathlib.Path, tmp_path: pathlib.Path) -> None:
     run.build(config(clips), tmp_path / "data")
     before = (tmp_path / "data").stat().st_mtime_ns
