@@ -23,8 +23,8 @@ from ft_jax.media.image import Box
 SMALLEST_FACE = 24  # pixels of the picture that is searched, the least the cascades know
 # What is asked, in this order: a cascade, the longer side that the picture is brought to, and the
 # number of overlapping detections from which one is believed. The last finds small faces in large
-# pictures. Of 203 pictures without a face (photographs, screenshots, icons, noise) 3 pass; of 44
-# with one, drawn and photographed, 39 do, and of 40 where it is small 32.
+# pictures. Of 203 pictures without a face (photographs, screenshots, icons, noise) 5 pass; of 44
+# with one, drawn and photographed, 38 do, and of 40 where it is small 31.
 SEARCHES = (
     ("frontalface_alt2", 240, 4),
     ("frontalface_default", 240, 8),
