@@ -18,6 +18,7 @@ tests/parity/clip_parity_test.py (transformers, torch bicubic).
 
 import dataclasses
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -173,11 +174,15 @@ def init(key: jax.Array, cfg: Config) -> Params:
     return meta.unbox(Clip(cfg).init(key, jnp.zeros((1, cfg.pixels, cfg.pixels, 3)))["params"])
 
 
+def _run(method: str, params: Params, cfg: Config, *arguments: jax.Array) -> Any:
+    return Clip(cfg).apply({"params": params}, *arguments, method=method)
+
+
 def encode(params: Params, cfg: Config, pixels: Float[Array, "b h w 3"]) -> Float[Array, "b i ci"]:
     """Penultimate tokens of a preprocessed picture."""
-    return Clip(cfg).apply({"params": params}, pixels, method="encode")
+    return _run("encode", params, cfg, pixels)
 
 
 def pooled(params: Params, cfg: Config, pixels: Float[Array, "b h w 3"]) -> Float[Array, "b c"]:
     """Unit-length vector of a preprocessed picture, for image-text training."""
-    return Clip(cfg).apply({"params": params}, pixels)
+    return _run("__call__", params, cfg, pixels)

@@ -16,7 +16,7 @@ Source: insightface iresnet. Tests: tests/models/face_test.py, tests/parity/face
 """
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -165,6 +165,10 @@ def init(key: jax.Array, cfg: Config) -> Params:
     return meta.unbox(Face(cfg).init(key, jnp.zeros((1, cfg.pixels, cfg.pixels, 3)))["params"])
 
 
+def _run(method: str, params: Params, cfg: Config, *arguments: jax.Array) -> Any:
+    return Face(cfg).apply({"params": params}, *arguments, method=method)
+
+
 def embed(params: Params, cfg: Config, crops: Float[Array, "b H W 3"]) -> Float[Array, "b ce"]:
     """Unit-length embeddings of aligned face crops in -1..1."""
-    return Face(cfg).apply({"params": params}, crops)
+    return _run("__call__", params, cfg, crops)

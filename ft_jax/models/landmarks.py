@@ -14,6 +14,7 @@ Tests: tests/models/landmarks_test.py.
 """
 
 import dataclasses
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -97,9 +98,13 @@ def init(key: jax.Array, cfg: Config) -> Params:
     return meta.unbox(Landmarks(cfg).init(key, jnp.zeros((1, cfg.pixels, cfg.pixels, 3)))["params"])
 
 
+def _run(method: str, params: Params, cfg: Config, *arguments: jax.Array) -> Any:
+    return Landmarks(cfg).apply({"params": params}, *arguments, method=method)
+
+
 def outputs(params: Params, cfg: Config, frames: Float[Array, "b H W 3"]) -> Float[Array, "b m"]:
     """Raw outputs, for training: see the head of this file."""
-    return Landmarks(cfg).apply({"params": params}, frames)
+    return _run("__call__", params, cfg, frames)
 
 
 def standardise(

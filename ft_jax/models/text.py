@@ -172,7 +172,7 @@ class Text(nn.Module):
             Layer,
             variable_axes={"params": 0},
             split_rngs={"params": True},
-            in_axes=nn.broadcast,
+            in_axes=nn.broadcast,  # type: ignore[arg-type]
             length=cfg.layers,
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
@@ -204,15 +204,19 @@ def init(key: jax.Array, cfg: Config) -> Params:
     return meta.unbox(Text(cfg).init(key, ids, ids == 0)["params"])
 
 
+def _run(method: str, params: Params, cfg: Config, *arguments: jax.Array) -> Any:
+    return Text(cfg).apply({"params": params}, *arguments, method=method)
+
+
 def encode(
     params: Params, cfg: Config, ids: Int[Array, "b s"], mask: Bool[Array, "b s"]
 ) -> Float[Array, "b s cs"]:
     """One row per token; rows past the prompt (mask False) are zeros."""
-    return Text(cfg).apply({"params": params}, ids, mask, method="encode")
+    return _run("encode", params, cfg, ids, mask)
 
 
 def pooled(
     params: Params, cfg: Config, ids: Int[Array, "b s"], mask: Bool[Array, "b s"]
 ) -> Float[Array, "b c"]:
     """Unit-length vector of a prompt, for image-text training (needs `projection`)."""
-    return Text(cfg).apply({"params": params}, ids, mask)
+    return _run("__call__", params, cfg, ids, mask)

@@ -21,6 +21,7 @@ Tests: tests/models/vae_test.py, tests/parity/vae_parity_test.py (diffusers), ma
 """
 
 import dataclasses
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -111,7 +112,8 @@ class FrameAttention(nn.Module):
         y = ChannelNorm(self.width, name="norm")(x)
         y = Linear(self.width, 3 * self.width, _AXES, name="qkv")(y)
         y = y.reshape(x.shape[0] * x.shape[1], -1, 1, 3 * self.width)
-        y = attention(*jnp.split(y, 3, axis=-1)).reshape(x.shape)
+        q, k, v = jnp.split(y, 3, axis=-1)
+        y = attention(q, k, v).reshape(x.shape)
         return x + Linear(self.width, self.width, _AXES, name="out")(y)
 
 
@@ -258,6 +260,10 @@ def init(key: jax.Array, cfg: Config) -> Params:
     return meta.unbox(Vae(cfg).init(key, jnp.zeros((1, 1, side, side, 3)))["params"])
 
 
+def _run(method: str, params: Params, cfg: Config, *arguments: jax.Array) -> Any:
+    return Vae(cfg).apply({"params": params}, *arguments, method=method)
+
+
 def encode_distribution(
     params: Params, cfg: Config, video: Float[Array, "b f H W 3"]
 ) -> tuple[Float[Array, "b t h w c"], Float[Array, "b t h w c"]]:
@@ -272,7 +278,7 @@ def encode_distribution(
             f"video: {frames} frames of {rows}x{columns}; expected {cfg.time_factor}n + 1 frames "
             f"and rows and columns that are multiples of {cfg.space_factor}"
         )
-    moments = Vae(cfg).apply({"params": params}, video, method="encode")
+    moments = _run("encode", params, cfg, video)
     mean, logvar = jnp.split(moments, 2, axis=-1)
     return mean, jnp.clip(logvar, -30.0, 20.0)
 
@@ -288,7 +294,7 @@ def decode(
     params: Params, cfg: Config, latents: Float[Array, "b t h w c"]
 ) -> Float[Array, "b f H W 3"]:
     """Video of normalised latents; not clamped to -1..1."""
-    return Vae(cfg).apply({"params": params}, denormalise(cfg, latents), method="decode")
+    return _run("decode", params, cfg, denormalise(cfg, latents))
 
 
 def normalise(cfg: Config, raw: Float[Array, "b t h w c"]) -> Float[Array, "b t h w c"]:

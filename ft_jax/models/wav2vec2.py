@@ -182,6 +182,10 @@ def init(key: jax.Array, cfg: Config) -> Params:
     return meta.unbox(Wav2Vec2(cfg).init(key, jnp.zeros((1, 800)))["params"])
 
 
+def _run(method: str, params: Params, cfg: Config, *arguments: jax.Array) -> Any:
+    return Wav2Vec2(cfg).apply({"params": params}, *arguments, method=method)
+
+
 def encode(params: Params, cfg: Config, waveform: Float[Array, "b x"]) -> Float[Array, "b a ca"]:
     """Features of a normalised waveform.
 
@@ -190,11 +194,11 @@ def encode(params: Params, cfg: Config, waveform: Float[Array, "b x"]) -> Float[
     """
     if feature_length(waveform.shape[1]) < 1:
         raise UsageError(f"speech: {waveform.shape[1]} samples; expected at least 400 (25 ms)")
-    return Wav2Vec2(cfg).apply({"params": params}, waveform, method="encode")
+    return _run("encode", params, cfg, waveform)
 
 
 def phoneme_logits(
     params: Params, cfg: Config, features: Float[Array, "b a ca"]
 ) -> Float[Array, "b a y"]:
     """Logits of the phoneme classes from the encoder's features."""
-    return Wav2Vec2(cfg).apply({"params": params}, features, method="classify")
+    return _run("classify", params, cfg, features)

@@ -1,5 +1,7 @@
 """Properties of the conversion engine on a table small enough to read."""
 
+from typing import Any
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -38,7 +40,7 @@ def tensors(dtype=np.float32):
 
 
 def tree(dtype=np.float32):
-    shapes = {
+    shapes: dict[str, Any] = {
         "blocks": {"up": {"kernel": (3, 4, 7)}, "table": (3, 6, 4)},
         "stem": {"kernel": (1, 2, 2, 3, 4)},
         **{f"level_{n}": {"conv": {"kernel": (3, 3, 3, 4 + n)}} for n in range(3)},
@@ -46,7 +48,7 @@ def tree(dtype=np.float32):
         "scale": (),
     }
 
-    def build(node):
+    def build(node: Any) -> Any:
         if isinstance(node, dict):
             return {key: build(value) for key, value in node.items()}
         return np.zeros(node, dtype)

@@ -19,7 +19,7 @@ def params():
 
 def test_tokens_are_the_class_token_and_the_patches():
     pixels = jnp.zeros((2, 16, 16, 3))
-    tokens = jax.eval_shape(lambda pixels: clip.encode(params(), CFG, pixels), pixels)
+    tokens = jax.eval_shape(lambda tree: clip.encode(tree, CFG, pixels), params())
     assert tokens.shape == (2, CFG.tokens, CFG.width) and CFG.tokens == 5
 
 

@@ -34,7 +34,7 @@ def latents_of(video):
 def test_time_shrinks_by_four_and_space_by_the_levels():
     latents = latents_of(VIDEO)
     assert latents.shape == (1, 3, 2, 3, 3)
-    made = jax.eval_shape(lambda z: vae.decode(params(), CFG, z), latents)
+    made = jax.eval_shape(lambda tree: vae.decode(tree, CFG, latents), params())
     assert made.shape == VIDEO.shape
 
 
@@ -60,7 +60,7 @@ def test_a_decoded_frame_sees_no_later_latent_frame():
 def test_encoding_is_the_normalised_mean_of_the_distribution():
     video = VIDEO[:, :1]
     mean, logvar = distribution()(params(), CFG, video)
-    scaled = (np.asarray(mean) - np.float32(CFG.mean)) / np.float32(CFG.std)
+    scaled = (np.asarray(mean) - np.asarray(CFG.mean)) / np.asarray(CFG.std)
     encoded = jax.jit(vae.encode, static_argnums=1)(params(), CFG, video)
     np.testing.assert_allclose(encoded, scaled, atol=1e-6)
     np.testing.assert_allclose(vae.denormalise(CFG, encoded), mean, atol=1e-6)

@@ -83,7 +83,8 @@ def test_encoding_equals_diffusers(frames, rows, columns):
     model, params = both()
     video = draw(2, 3, frames, rows, columns).clamp(-1, 1)
     with torch.no_grad():
-        raw = channels_last(model.encode(video).latent_dist.mean)
+        distribution = model.encode(video, return_dict=False)[0]
+    raw = channels_last(distribution.mean)
     theirs = (raw - np.array(CFG.mean)) / np.array(CFG.std)
     ours = jax.jit(vae.encode, static_argnums=1)(params, CFG, jnp.asarray(channels_last(video)))
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
@@ -97,7 +98,7 @@ def test_decoding_equals_diffusers(frames, rows, columns):
         -1, 1, 1, 1
     )
     with torch.no_grad():
-        theirs = channels_last(model._decode(raw, return_dict=True).sample)
+        theirs = channels_last(model.decode(raw, return_dict=False)[0])
     ours = jax.jit(vae.decode, static_argnums=1)(params, CFG, jnp.asarray(channels_last(latents)))
     # diffusers clamps to the range of pixels.
     np.testing.assert_allclose(np.clip(ours, -1, 1), theirs, atol=1e-5)
