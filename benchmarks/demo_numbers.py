@@ -22,11 +22,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a file
 
 from benchmarks.demo_clips import Gallery, digest, read_cases
 from benchmarks.demo_rows import ROWS, Bench
+from configs import sample
 from ft_jax.checkpoints import bundle
+from ft_jax.config import build
 from ft_jax.errors import UsageError
 from ft_jax.eval import identity, numbers
 from ft_jax.eval.instrument import Instrument
-from ft_jax.sampling.pipeline import SHIPPED, Pipeline
+from ft_jax.sampling.pipeline import SHIPPED, Config, Pipeline
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -37,7 +39,7 @@ def open_bench(args: argparse.Namespace) -> Bench:
     Raises:
       UsageError: Weights or clips are missing, or too few.
     """
-    pipeline = Pipeline.load(args.weights)
+    pipeline = Pipeline.load(args.weights, build(Config, sample.get_config(args.sampling)))
     _, parts = bundle.load(args.weights)
     system = pipeline.system
     cases = read_cases(args.world)
@@ -78,6 +80,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, default=folder / "numbers", help="for the clips")
     parser.add_argument("--pairs", type=int, default=200, help="held-out face x speech pairs")
     parser.add_argument("--sweep-pairs", type=int, default=0, help="fewer for the sweeps")
+    parser.add_argument("--sampling", default="", help="variant of configs/sample.py, as fast")
     parser.add_argument("--rows", default="", help=f"some of {','.join(ROWS)}")
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
     parser.add_argument("--world-seed", type=int, default=20, help="of the held-out clips")
@@ -100,6 +103,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "weights": digest(args.weights),
         "pairs": args.pairs,
         "sweep_pairs": len(bench.swept),
+        "sampling": args.sampling,
         "seed": args.seed,
         "world_seed": args.world_seed,
     }

@@ -16,6 +16,7 @@ from benchmarks.demo_clips import Arm, Case, Gallery
 from ft_jax.errors import UsageError
 from ft_jax.eval import identity, lips, motion
 from ft_jax.eval.bootstrap import bootstrap, difference, mean, ratio
+from ft_jax.eval.clip import CLOSED
 from ft_jax.eval.instrument import Measured
 from ft_jax.eval.numbers import Number, Target
 from ft_jax.typing import Params
@@ -23,7 +24,6 @@ from ft_jax.typing import Params
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the sweep
 LOW, HIGH = 0.1, 1.0  # of the ratios
 FACES = 20  # among which an identity is looked for
-CLOSED = 0.02  # head heights: a tenth of the widest opening
 KINDS = ("expression", "body")
 TRACKS = {"expression": motion.expression_tracks, "body": motion.body_tracks}
 MAIN = Arm("main")

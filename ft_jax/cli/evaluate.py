@@ -1,0 +1,148 @@
+r"""Measures talking clips: lips against their sound, how much they move, how smoothly.
+
+    python -m ft_jax.cli.evaluate --clips outputs/demo/clips
+    python -m ft_jax.cli.evaluate --clips DIR --out numbers.json --weights BUNDLE
+
+DIR holds mp4 files with sound, in itself or in DIR/clips. Where CLIP.truth.npz lies beside a clip,
+as the drawn world writes it, lips are held against the opening that its speech has and against its
+m, b and p. The measuring network is the bundle's, made for the drawn world; on photographs it sees
+little, and what it does not see counts as 0.
+
+Numbers are means over the clips with 95 % bootstrap intervals.
+Exit status: 0 done, 2 wrong input (one line says what), 130 interrupted.
+"""
+
+import json
+import pathlib
+import zipfile
+from typing import Any
+
+from absl import flags
+
+from ft_jax.cli import entry
+from ft_jax.errors import UsageError
+
+flags.DEFINE_string("clips", None, "Folder of mp4 files.")
+flags.DEFINE_string("out", None, "Where the numbers are written (.json); default: nowhere.")
+flags.DEFINE_string("weights", None, "A bundle (.safetensors) instead of the shipped model.")
+
+
+def main(arguments: list[str]) -> None:
+    """Checks the input, measures clip after clip, prints the table."""
+    if arguments:
+        raise UsageError(f"{arguments[0]}: not expected here; expected flags only, see --help")
+    given = flags.FLAGS
+    paths = find_clips(pathlib.Path(entry.need("clips", "a folder of mp4 files")))
+    out = pathlib.Path(given.out) if given.out else None
+    from ft_jax.cli import progress
+    from ft_jax.eval import numbers
+    from ft_jax.media import file
+
+    if out is not None:
+        file.check_target(out, ".json")
+    judge = Judge(given.weights)
+    scores: dict[str, dict[str, float]] = {}
+    with progress.bar("measuring") as report:
+        for done, path in enumerate(paths):
+            report(done, len(paths))
+            scores[path.stem] = judge.scores(path)
+    rows = {number.name: number.record() for number in means(list(scores.values()))}
+    print(numbers.table(rows))
+    if out is not None:
+        content = {"weights": judge.weights, "numbers": rows, "clips": scores}
+        with file.replacing(out) as beside:
+            beside.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def find_clips(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The mp4 files of a folder, or of its folder `clips`, by name.
+
+    Raises:
+      UsageError: There is no such folder, or no clip in it.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder; expected one with mp4 files")
+    found = sorted(folder.glob("*.mp4")) or sorted((folder / "clips").glob("*.mp4"))
+    if not found:
+        raise UsageError(f"{folder}: no mp4 files in it; expected some, or in {folder / 'clips'}")
+    return found
+
+
+class Judge:
+    """The measuring network of a bundle.
+
+    Args:
+      weights: Path of the bundle; None for the one that ships.
+    """
+
+    def __init__(self, weights: str | None) -> None:
+        from ft_jax.checkpoints import bundle
+        from ft_jax.config import build
+        from ft_jax.eval.instrument import Instrument
+        from ft_jax.models.system import System
+        from ft_jax.sampling.pipeline import SHIPPED
+
+        self.weights = str(weights or SHIPPED)
+        settings, parts = bundle.load(self.weights)
+        self._system = build(System, settings, self.weights)
+        params = bundle.part(self.weights, parts, "landmarks")
+        self._instrument = Instrument(self._system.landmarks, params)
+
+    def scores(self, path: pathlib.Path) -> dict[str, float]:
+        """The values of one clip (ft_jax/eval/clip.py), its crop being the middle square."""
+        import numpy as np
+
+        from ft_jax.eval import clip
+        from ft_jax.media import image, sound, video
+
+        seen, system = video.read(path), self._system
+        height, width = seen.frames.shape[1:3]
+        aspect = system.width / system.height
+        region = image.frame(height, width, aspect, None, image.Framing())
+        frames = np.stack(
+            [image.resize(frame, system.height, system.width, region) for frame in seen.frames]
+        )
+        speech = sound.read(path).speech
+        loud = clip.loudness(speech, sound.SPEECH_RATE, len(frames), seen.fps)
+        return clip.scores(
+            self._instrument.measure(frames), seen.fps, loud, truth_of(path, seen.fps)
+        )
+
+
+def truth_of(path: pathlib.Path, fps: float) -> Any:
+    """What the drawn world wrote beside a clip, or None."""
+    import numpy as np
+
+    from data_pipeline.world import phonemes
+    from ft_jax.eval import clip, lips
+
+    place = path.with_suffix(".truth.npz")
+    if not place.is_file():
+        return None
+    try:
+        with np.load(place, allow_pickle=False) as held:
+            closing = np.isin(held["phoneme_labels"], sorted(phonemes.BILABIAL))
+            spans = lips.spans_of(held["phoneme_times"][closing].astype(np.float64), fps)
+            return clip.Truth(held["lip_opening"].astype(np.float64), spans)
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise UsageError(f"{place}: not a truth file of the world ({error})") from None
+
+
+def means(scores: list[dict[str, float]]) -> list[Any]:
+    """One number for every name that some clip has, over the clips that have it."""
+    import numpy as np
+
+    from ft_jax.eval.bootstrap import bootstrap, mean
+    from ft_jax.eval.clip import MEANINGS
+    from ft_jax.eval.numbers import Number
+
+    rows = []
+    for name, meaning in MEANINGS.items():
+        known = [values[name] for values in scores if name in values]
+        if known:
+            rows.append(Number(name, meaning, bootstrap(mean, np.array(known))))
+    return rows
+
+
+if __name__ == "__main__":
+    entry.run(main)
