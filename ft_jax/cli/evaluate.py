@@ -120,7 +120,8 @@ def truth_of(path: pathlib.Path, fps: float) -> Any:
     if not place.is_file():
         return None
     try:
-        with np.load(place, allow_pickle=False) as held:
+        # Opened here: numpy leaves a broken archive open.
+        with place.open("rb") as file, np.load(file, allow_pickle=False) as held:
             closing = np.isin(held["phoneme_labels"], sorted(phonemes.BILABIAL))
             spans = lips.spans_of(held["phoneme_times"][closing].astype(np.float64), fps)
             return clip.Truth(held["lip_opening"].astype(np.float64), spans)
