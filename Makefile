@@ -27,11 +27,11 @@ demo: .venv/.installed  ## clips from the shipped model and a minute of training
 demo-numbers: .venv/.installed  ## the measured claims on held-out faces and speech: outputs/demo/numbers.json
 	$(BIN)/python benchmarks/demo_numbers.py
 
-train-mini: .venv/.installed  ## the shipped model again, from nothing, in phases (see docs/experiments.md)
+train-mini: .venv/.installed  ## the shipped model again, from nothing; ARGS="--phases codec" for some
 	$(BIN)/python benchmarks/train_mini.py $(ARGS)
 
-goldens: .venv/.complete  ## rewrites tests/goldens; look at the difference before you commit it
-	$(BIN)/python tests/goldens/make_goldens.py
+goldens: .venv/.installed  ## compares with outputs of the reference programs; GOLDENS=their folder
+	$(BIN)/python -m benchmarks.goldens $(GOLDENS)
 
 test: .venv/.complete  ## every test, on the CPU; ARGS="-k name" for some
 	@status=0; \

@@ -65,6 +65,7 @@ setup(
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["ft_jax*", "data_pipeline*", "configs*"]),
     package_data={"ft_jax": ["assets/*"], "data_pipeline.world": ["assets/*"]},
+    entry_points={"console_scripts": ["ft-jax = ft_jax.cli.__main__:main"]},
     install_requires=REQUIRES,
     extras_require=EXTRAS,
 )
