@@ -84,8 +84,9 @@ def commands(plan: Plan, phase: str) -> list[list[str]]:
         shape = flags(frames=frames, height=side, width=side, face=face, workers=plan.workers)
         if phase == "records":
             shape += flags(weights=out / "encoders.safetensors")
+        command = [*module("data_pipeline.build"), phase, *shape]
         return [
-            [*module("data_pipeline.build"), phase, *shape, f"--clips={out / 'world' / split}", f"--out={out / phase / split}"]
+            command + flags(clips=out / "world" / split, out=out / phase / split)
             for split in ("train", "heldout")
         ]
     if phase == "encoders":

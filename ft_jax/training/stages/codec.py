@@ -138,8 +138,7 @@ def sum_of_change(
 def mouth_area(box: Float[Array, "b f 4"], size: tuple[int, int]) -> Float[Array, "b f H W"]:
     """1 in the middle of the lower half of each face box, 0 elsewhere and without a box."""
     left, top, right, bottom = (box[..., k, None] for k in range(4))
-    rows = (jnp.arange(size[0]) + 0.5) / size[0]
-    columns = (jnp.arange(size[1]) + 0.5) / size[1]
+    rows, columns = (((jnp.arange(n) + 0.5) / n)[None, None] for n in size)
     wide, high = right - left, bottom - top
     inside_rows = (rows > top + 0.55 * high) & (rows < top + 0.95 * high)
     inside_columns = (columns > left + 0.2 * wide) & (columns < left + 0.8 * wide)
