@@ -1,0 +1,87 @@
+"""The command: settings to a run, a run to an exit status."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from configs import codec, stage1_clip
+from ft_jax.cli import train
+from ft_jax.errors import UsageError
+from ft_jax.training.stages import Reads
+
+
+def data(**changes) -> train.Data:
+    values = {"path": "DATA", "held_out": "", "held_out_batches": 2, "batch_size": 4}
+    values |= {"cache": True, "threads": 0, "prefetch": 1}
+    return train.Data(**(values | changes))
+
+
+@pytest.fixture
+def opened(monkeypatch) -> list:
+    """What the loader was asked for; it counts."""
+    from data_pipeline.grain import loader
+
+    calls: list = []
+
+    def batches(config, seed, start_batch=0, encoders=None, widths=None):
+        calls.append(SimpleNamespace(config=config, seed=seed, start=start_batch, widths=widths))
+        while True:
+            yield {"id": np.array([start_batch])}
+            start_batch += 1
+
+    monkeypatch.setattr(loader, "batches", batches)
+    return calls
+
+
+def test_the_loader_is_opened_as_the_stage_wants_it_and_where_the_run_stopped(opened):
+    reads = Reads("records", ("identity",), text_len=16, widths={"c": 16})
+    feed = train.Records(data(), reads, seed=5)
+    assert next(feed.train(7))["id"][0] == 7
+    (call,) = opened
+    assert (call.seed, call.start, call.widths) == (5, 7, {"c": 16})
+    config = dataclasses.asdict(call.config)
+    assert config["path"] == "DATA" and config["kind"] == "records"
+    assert config["fields"] == ("identity",) and config["text_len"] == 16
+    assert config["shards"] == 1 and config["batch_size"] == 4
+
+
+def test_held_out_batches_are_the_same_each_time(opened):
+    feed = train.Records(data(held_out="OTHER"), Reads("pixels", ()), seed=5)
+    for _ in range(2):
+        assert [batch["id"][0] for batch in feed.held_out()] == [0, 1]
+    assert {call.config.path for call in opened} == {"OTHER"}
+    assert {call.seed for call in opened} == {0}
+
+
+def test_without_held_out_data_nothing_is_judged(opened):
+    assert train.Records(data(), Reads("pixels", ()), 0).held_out() == []
+    assert not opened
+
+
+def test_a_run_without_data_says_what_is_missing():
+    feed = train.Records(data(path=""), Reads("pixels", ()), 0)
+    with pytest.raises(UsageError, match=r"--config\.data\.path: not given"):
+        feed.train(0)
+
+
+def test_wrong_settings_are_named_by_their_flag():
+    cases = {
+        "config.model.codec.width": ("model", "codec", "width", "twelve"),
+        "config.optim.schedule.kind": ("optim", "schedule", "kind", "linear"),
+        "config.data.batch_size": ("data", None, "batch_size", 1.5),
+    }
+    for name, (group, inner, key, value) in cases.items():
+        changed = codec.get_config("tiny").to_dict()
+        place = changed[group][inner] if inner else changed[group]
+        place[key] = value
+        with pytest.raises(UsageError, match=name):
+            train.prepare(changed)
+
+
+def test_an_unknown_stage_is_refused():
+    changed = stage1_clip.get_config("tiny").to_dict()
+    changed["stage"] = "lips"
+    with pytest.raises(UsageError, match="stage: got 'lips'"):
+        train.prepare(changed)
