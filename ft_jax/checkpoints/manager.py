@@ -112,7 +112,8 @@ class Manager:
         self._orbax.close()
 
     def _read(self, step: int, abstract: Mapping[str, Any] | None) -> Saved:
-        meta = self._orbax.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
+        note = ocp.args.Composite(meta=ocp.args.JsonRestore())
+        meta = self._orbax.restore(step, args=note)["meta"]
         names = [name for name in ITEMS[:-1] if name in meta["checksums"]]
         if abstract is None:
             names = ["ema" if "ema" in names else "params"]

@@ -48,7 +48,7 @@ def train_step(
     key = randomness.step_key(seed, state.step)
     gradient, metrics = gradients(state.params, frozen, batch, key, stage, accumulate)
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    params: Any = optax.apply_updates(state.params, updates)
     average = state.ema
     if average is not None:
         decay = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))

@@ -128,7 +128,8 @@ def test_stage_two_starts_from_the_average_of_stage_one_and_names_the_base(
     assert source.base is not None and source.base["path"] == str(done)
     average = final(adapters)["ema/denoiser/audio/bias"]
     moved = flatten(source.parts)["denoiser/audio/bias"]
-    assert 0 < np.abs(average - moved).max() < 0.02
+    assert np.abs(average).min() > 0.03  # training has moved it from its initial zeros
+    assert np.abs(average - moved).max() < 0.02
 
 
 def test_a_frozen_part_without_weights_is_refused(tmp_path):

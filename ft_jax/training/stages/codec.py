@@ -90,7 +90,7 @@ class Codec:
             latents = mean + jnp.exp(0.5 * logvar) * noise
         made = vae.decode(params, self._model, vae.normalise(self._model, latents))
         error = jnp.abs(made - video)
-        mouth = mouth_area(batch["face_box"], video.shape[2:4])[..., None]
+        mouth = mouth_area(batch["face_box"], (video.shape[2], video.shape[3]))[..., None]
         area = jnp.maximum(jnp.sum(mouth) * video.shape[-1], 1.0)
         terms = {
             "pixels": jnp.mean(error),
