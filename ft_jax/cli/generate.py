@@ -24,7 +24,7 @@ from typing import Any
 
 from absl import flags
 
-from ft_jax.cli import entry
+from ft_jax.cli import compiled, entry, progress
 from ft_jax.errors import UsageError
 
 flags.DEFINE_string("image", None, "The portrait, the first frame of the clip.")
@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> None:
     inputs = read_inputs()
     expression, body = intensity("expression"), intensity("body")
     # JAX takes a second to import: wrong input is reported before.
-    from ft_jax.cli import progress
+    compiled.keep()
     from ft_jax.config import build
     from ft_jax.media import video
     from ft_jax.sampling.pipeline import Config, Pipeline, Request
@@ -136,7 +136,7 @@ def intensity(name: str) -> tuple[float, ...]:
     Raises:
       UsageError: It holds anything else.
     """
-    text = flags.FLAGS[name].value
+    text = str(flags.FLAGS[name].value)
     try:
         values = tuple(float(value) for value in text.split(","))
     except ValueError:

@@ -163,6 +163,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
         "max_seconds": "1.3",
         "expression": "0.1,0.9",
         "config.sampler.steps": "1",
+        "config.sampler.guidance.text": "1",
         "config.overlap": "2",
     }
     arguments = command_line(folder, changed)

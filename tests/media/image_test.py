@@ -160,6 +160,6 @@ def test_making_smaller_averages_areas() -> None:
 def test_a_region_is_cut_out_exactly_and_a_small_one_enlarged() -> None:
     np.testing.assert_array_equal(
         image.resize(corners(40, 40), 20, 20, (0.0, 0.0, 20.0, 20.0)),
-        np.broadcast_to(np.uint8([255, 0, 0]), (20, 20, 3)),
+        np.broadcast_to(np.array([255, 0, 0], np.uint8), (20, 20, 3)),
     )
     assert image.resize(corners(16, 16), 64, 64).shape == (64, 64, 3)

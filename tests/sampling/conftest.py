@@ -24,7 +24,9 @@ def params(system: System) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def pipeline(system: System, params: dict[str, Any]) -> Pipeline:
-    return Pipeline(system, params, Config(sampler=SamplerConfig(steps=2, rows_at_once=2)))
+    # One step and parts of three rows: the fewest programs to compile.
+    cfg = Config(sampler=SamplerConfig(steps=1, rows_at_once=3), overlap=2)
+    return Pipeline(system, params, cfg)
 
 
 @pytest.fixture

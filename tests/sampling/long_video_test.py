@@ -80,7 +80,7 @@ def test_every_window_hears_its_own_piece_and_silence_behind_the_end() -> None:
 
 def test_cuts_are_normalised_alone_but_a_pause_stays_quiet() -> None:
     noise = np.random.default_rng(0).standard_normal((3, 5000)).astype(np.float32)
-    cuts = noise * np.float32([[1.0], [0.5], [0.001]]) + 0.3
+    cuts = noise * np.array([[1.0], [0.5], [0.001]], np.float32) + 0.3
     made = long_video.normalise(cuts)
     np.testing.assert_allclose(made.mean(1), 0, atol=1e-5)
     np.testing.assert_allclose(made[:2].std(1), 1, rtol=1e-3)

@@ -12,12 +12,14 @@ from ft_jax.errors import UsageError
 from ft_jax.sampling.pipeline import Config, Pipeline, Request
 from ft_jax.sampling.portrait import NO_FACE
 
+LONG = 1.3  # seconds; three windows
+
 
 def difference(one: np.ndarray, other: np.ndarray) -> int:
     return int(np.abs(one.astype(int) - other.astype(int)).max())
 
 
-@pytest.mark.parametrize("seconds", [0.1, 0.31, 17 / 23, 0.75, 1.234, 2.5])
+@pytest.mark.parametrize("seconds", [0.1, 0.31, 17 / 23, 0.75, LONG])
 def test_the_frames_last_as_long_as_the_speech_to_half_a_frame(
     pipeline: Pipeline, picture: np.ndarray, speech: Any, seconds: float
 ) -> None:
@@ -31,9 +33,9 @@ def test_a_batch_gives_what_single_runs_give(
     pipeline: Pipeline, picture: np.ndarray, speech: Any
 ) -> None:
     requests = [
-        Request(picture, speech(1.2, 1), "one", seed=5),
+        Request(picture, speech(LONG, 1), "one", seed=5),
         Request(picture[::-1].copy(), speech(0.5, 2), "two", seed=6, body=0.9),
-        Request(picture, speech(1.2, 3), "three", seed=7),
+        Request(picture, speech(LONG, 3), "three", seed=7),
     ]
     together = pipeline.generate_batch(requests)
     for request, made in zip(requests, together, strict=True):
@@ -78,11 +80,14 @@ def test_speech_and_branches_reach_the_frames_and_can_be_switched_off(
 def test_later_speech_does_not_change_the_first_window_much_of_a_long_clip(
     pipeline: Pipeline, picture: np.ndarray, speech: Any
 ) -> None:
-    long = speech(3.0)
+    long = speech(LONG)
     changed = long.copy()
-    changed[32_000:] = speech(1.0, 9)
+    changed[16_000:] = speech(LONG, 9)[16_000:]
     one, other = (pipeline.generate(Request(picture, each)).frames for each in (long, changed))
-    assert difference(one[:10], other[:10]) < difference(one[-10:], other[-10:])
+    before, after = (
+        np.abs(a.astype(int) - b).mean() for a, b in ((one[:8], other[:8]), (one[-8:], other[-8:]))
+    )
+    assert before < 0.5 * after
 
 
 def test_a_picture_without_a_face_is_animated_and_said_so(
@@ -104,9 +109,9 @@ def test_progress_counts_every_step_of_every_batch(
     pipeline: Pipeline, picture: np.ndarray, speech: Any
 ) -> None:
     seen: list[tuple[int, int]] = []
-    requests = [Request(picture, speech(0.5)), Request(picture, speech(1.2))]
+    requests = [Request(picture, speech(0.5)), Request(picture, speech(LONG))]
     pipeline.generate_batch(requests, lambda done, total: seen.append((done, total)))
-    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert seen == [(1, 2), (2, 2)]
 
 
 def test_a_bundle_gives_the_same_clips(

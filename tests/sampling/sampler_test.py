@@ -59,33 +59,36 @@ def request_of(denoiser: fantasy.Config) -> Any:
     return make
 
 
+APPLY = jax.jit(fantasy.apply, static_argnums=1)
+
+
 def plain_loop(
     params: Any, model: fantasy.Config, cfg: sampler.Config, request: sampler.Request
 ) -> jax.Array:
-    """Every branch on its own, every step in Python, no preparation."""
-    given = request.conditions
-    silent = given.replace(audio_features=None)
-    negative = silent.replace(text_tokens=request.negative_text)
+    """Every branch on its own, every step in Python, nothing prepared."""
+    rows = request.noise.shape[0]
+    given = dataclasses.replace(request.conditions, audio_scale=jnp.ones(rows))
+    silent = dataclasses.replace(given, audio_scale=jnp.zeros(rows))
+    negative = dataclasses.replace(silent, text_tokens=request.negative_text)
     levels = flow.sigma_table(cfg.steps, cfg.shift)
-    apply = jax.jit(fantasy.apply, static_argnums=1)
     x = jnp.asarray(request.noise)
     for sigma, following in itertools.pairwise(levels):
-        at = jnp.full(x.shape[0], sigma)
-        full = apply(params, model, x, at, given, request.windows)
-        text = apply(params, model, x, at, silent, None)
-        none = apply(params, model, x, at, negative, None)
+        at = jnp.full(rows, sigma)
+        full, text, none = (
+            APPLY(params, model, x, at, each, request.windows) for each in (given, silent, negative)
+        )
         strength = cfg.guidance
         velocity = none + strength.text * (text - none) + strength.audio * (full - text)
         x = x + (following - sigma) * velocity
     return x
 
 
-@pytest.mark.parametrize("guidance", [(5.0, 4.5), (1.0, 4.5), (1.0, 1.0), (3.0, 1.0)])
+@pytest.mark.parametrize("guidance", [(5.0, 4.5), (1.0, 4.5), (1.0, 1.0)])
 def test_the_loop_equals_a_plain_one(
     denoiser: fantasy.Config, denoiser_params: Any, request_of: Any, guidance: tuple[float, float]
 ) -> None:
     cfg = sampler.Config(Guidance(*guidance), steps=3)
-    request = request_of(2)
+    request = request_of(3)
     got = sampler.sample(denoiser_params, denoiser, cfg, request)
     wanted = plain_loop(denoiser_params, denoiser, cfg, request)
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4 * float(jnp.abs(wanted).max()))
@@ -95,7 +98,7 @@ def test_neither_parts_nor_steps_per_call_change_the_result(
     denoiser: fantasy.Config, denoiser_params: Any, request_of: Any
 ) -> None:
     request = request_of(3)
-    whole = sampler.Config(Guidance(2.0, 2.0), steps=3)
+    whole = sampler.Config(Guidance(5.0, 4.5), steps=3)
     parts = dataclasses.replace(whole, rows_at_once=2)
     wanted = sampler.sample(denoiser_params, denoiser, whole, request)
     seen: list[tuple[int, int]] = []
