@@ -59,29 +59,30 @@ class Section:
     Attributes:
       title: The heading.
       text: One paragraph.
-      clips: In a row.
-      paired: A clip and the chart that follows its playing, one pair under the other.
+      strips: Some clips in a row, and a chart that compares them.
       charts: Side by side.
+      paired: A clip and the chart that follows its playing, one pair under the other.
       rest: HTML that is already escaped.
     """
 
     title: str
     text: str
-    clips: Sequence[Clip] = ()
-    paired: Sequence[tuple[Clip, Chart]] = ()
+    strips: Sequence[tuple[Sequence[Clip], Chart | None]] = ()
     charts: Sequence[Chart] = ()
+    paired: Sequence[tuple[Clip, Chart]] = ()
     rest: str = ""
 
 
-def render(title: str, lead: str, sections: Sequence[Section]) -> str:
-    """The whole page as HTML."""
+def render(title: str, lead: str, hero: Clip | None, sections: Sequence[Section]) -> str:
+    """The whole page as HTML; `hero` stands beside the title."""
     style = (Path(__file__).parent / "page.css").read_text()
     body = "\n".join(_section(section) for section in sections)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{html.escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
-        f'<h1>{html.escape(title)}</h1>\n<p class="lead">{html.escape(lead)}</p>\n{body}\n'
+        f'<header><div><h1>{html.escape(title)}</h1>\n<p class="lead">{html.escape(lead)}</p></div>'
+        f"{_clip(hero) if hero else ''}</header>\n{body}\n"
         f"<script>\n{_SCRIPT}</script>\n</body>\n</html>\n"
     )
 
@@ -111,12 +112,13 @@ def commands(lines: Sequence[str]) -> str:
 
 def _section(section: Section) -> str:
     parts = [f"<h2>{html.escape(section.title)}</h2>", f"<p>{html.escape(section.text)}</p>"]
-    if section.clips:
-        parts.append(f'<div class="row">{"".join(_clip(clip) for clip in section.clips)}</div>')
+    for clips, curves in section.strips:
+        drawn = chart(curves) if curves else ""
+        parts.append(f'<div class="strip">{"".join(map(_clip, clips))}{drawn}</div>')
+    if section.charts:
+        parts.append(f'<div class="halves">{"".join(map(chart, section.charts))}</div>')
     for clip, curves in section.paired:
         parts.append(f'<div class="pair">{_clip(clip)}{chart(curves, WIDE, is_timed=True)}</div>')
-    if section.charts:
-        parts.append(f'<div class="halves">{"".join(chart(c) for c in section.charts)}</div>')
     return "<section>\n" + "\n".join(parts) + f"\n{section.rest}\n</section>"
 
 

@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -39,6 +40,7 @@ class Step:
       key: Everything that decides the result besides earlier steps: command, settings, hashes.
       after: Names of the steps whose results it reads.
       makes: What must be there for the step to count as done.
+      clears: Folders of an earlier, other run that must not be continued.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Step:
     key: Any
     after: Sequence[str] = ()
     makes: Sequence[Path] = ()
+    clears: Sequence[Path] = ()
 
 
 class Failed(Exception):
@@ -90,6 +93,8 @@ class Steps:
             self.reused += 1
             print(f"{label}: there already", file=self._out, flush=True)
             return
+        for folder in step.clears:
+            shutil.rmtree(folder, ignore_errors=True)
         started = time.perf_counter()
         with _bar(label, step.usual * self._pace(), self._out) as report:
             work(report)
@@ -204,6 +209,7 @@ def _left(passed: float, reported: Sequence[tuple[float, float]], usual: float) 
     (first, low), (last, high) = reported[min(1, len(reported) - 1)], reported[-1]
     if high > low and last > first:
         rate = (high - low) / (last - first)
-        return max((1.0 - high) / rate - (passed - last), 0.0)
+        silent = passed - last  # the longer, the more is probably left
+        return max((1.0 - high) / rate - silent, 0.5 * silent)
     # Beyond the usual time nobody knows; a fifth of what has passed is an honest guess.
     return max(usual - passed, 0.2 * passed)

@@ -43,13 +43,16 @@ def with_curve(x, y) -> page.Chart:
 @pytest.fixture
 def tags() -> Tags:
     clip = page.Clip("clips/own speech.mp4", 'a "held-out" face', "r = 0.7", "clips/own.png")
-    section = page.Section("Lips", "x < y", [clip], [(clip, CHART)], [CHART])
-    return Tags(page.render("Demo", "made here", [section]))
+    strips = [([clip], CHART)]
+    section = page.Section("Lips", "x < y", strips, [CHART], [(clip, CHART)])
+    hero = page.Clip("clips/portrait.png", "the picture")
+    return Tags(page.render("Demo", "made here", hero, [section]))
 
 
 def test_page_is_well_formed_and_whole(tags):
     assert tags.open == []
-    assert len(tags.of("video")) == 2 and len(tags.of("svg")) == 2 and tags.of("h2")
+    assert len(tags.of("video")) == 2 and len(tags.of("svg")) == 3 and tags.of("h2")
+    assert [image["src"] for image in tags.of("img")] == ["clips/portrait.png"]
 
 
 def test_clips_are_beside_the_page_and_play_without_a_script(tags):
@@ -59,7 +62,7 @@ def test_clips_are_beside_the_page_and_play_without_a_script(tags):
 
 
 def test_nothing_is_fetched(tags):
-    text = page.render("Demo", "", [])
+    text = page.render("Demo", "", None, [])
     assert "http" not in text and "@import" not in text and "url(" not in text
     assert not [attrs for _, attrs in tags.found if "://" in (attrs.get("src") or "")]
 

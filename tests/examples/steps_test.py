@@ -44,6 +44,17 @@ def test_a_step_runs_again_when_an_earlier_one_changed(tmp_path):
     assert len(ran) == 2
 
 
+def test_what_another_run_left_is_removed_before_a_step_and_only_then(tmp_path):
+    folder = tmp_path / "run"
+    (folder / "old").mkdir(parents=True)
+    step = Step("one", "", 1, "a", makes=[folder], clears=[folder])
+    steps(tmp_path).call(step, lambda report: folder.mkdir())
+    assert not (folder / "old").exists()
+    (folder / "kept").touch()
+    steps(tmp_path).call(step, lambda report: None)
+    assert (folder / "kept").exists()
+
+
 def test_a_step_that_fails_is_not_remembered(tmp_path):
     def fail(report):
         raise OSError("no")
