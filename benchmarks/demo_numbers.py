@@ -51,7 +51,7 @@ def open_bench(args: argparse.Namespace) -> Bench:
     return Bench(
         gallery=Gallery(args.folder / name, pipeline, instrument, args.seed),
         pairs=pairs,
-        hidden=[case for case in cases if case.start == "covered"][: max(args.pairs // 2, 1)],
+        hidden=[case for case in cases if case.start == "covered"][: max(args.pairs // 2, 10)],
         swept=pairs[: args.sweep_pairs or args.pairs],
         others=cases,
         codec=bundle.part(args.weights, parts, "codec"),
@@ -63,7 +63,7 @@ def draw_world(args: argparse.Namespace) -> None:
     """Draws the held-out clips that are missing, through the world's own command."""
     from data_pipeline.world.__main__ import main as world
 
-    count = max(round(2.4 * args.pairs), 60)  # about half start open, a quarter covered
+    count = max(round(2.4 * args.pairs), 100)  # about half start open, a quarter covered
     settings = {"out": args.world, "clips": count, "split": "heldout", "seed": args.world_seed}
     flags = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
     world([*flags, "--workers", "2"])

@@ -212,6 +212,12 @@ def test_generated_motion_is_as_smooth_as_true_motion(bench):
     assert found["jerk_body"] == pytest.approx(1.0, abs=0.05)
 
 
+def test_clips_in_which_nothing_is_seen_are_not_smooth(bench, monkeypatch):
+    monkeypatch.setattr(demo_rows, "measured_share", lambda found: 0.0)
+    found = by_name(demo_rows.jerk(bench))
+    assert found["jerk_body"] == pytest.approx(2.0)
+
+
 def test_clips_are_made_once(bench, monkeypatch):
     demo_rows.base(bench)
 
@@ -224,6 +230,7 @@ def test_clips_are_made_once(bench, monkeypatch):
 
 def test_a_clip_that_cannot_be_measured_counts_as_zero(bench):
     nothing = Measured({"lip_opening": np.full(FRAMES, np.nan)}, np.zeros((FRAMES, 4)), WAVE)
+    assert demo_rows.seen_in([nothing]).value == 0
     assert demo_rows.scores([nothing], bench.pairs[:1])[0] == 0
     assert demo_rows.counted([nothing], bench.pairs[:1])[0].tolist() == [0, 1]
 
