@@ -251,8 +251,7 @@ class Block(nn.Module):
     def setup(self) -> None:
         """Declares the parts; only the norm before the cross-attention has parameters."""
         cfg = self.cfg
-        # Both axes replicated: six rows of a vector.
-        self.modulation = Learned((6, cfg.width), ("norm", "norm"), cfg.width**-0.5)
+        self.modulation = Learned((6, cfg.width), (None, "norm"), cfg.width**-0.5)
         self.norm_self = LayerNorm(cfg.width, cfg.eps, affine=False)
         self.self_attention = SelfAttention(cfg)
         self.norm_cross = LayerNorm(cfg.width, cfg.eps)
@@ -343,7 +342,7 @@ class Head(nn.Module):
     ) -> Float[Array, "b l o"]:
         """Lanes of a token are in the order (pt ph pw c)."""
         cfg = self.cfg
-        table = Learned((2, cfg.width), ("norm", "norm"), cfg.width**-0.5, name="modulation")()
+        table = Learned((2, cfg.width), (None, "norm"), cfg.width**-0.5, name="modulation")()
         shift, scale = jnp.split(table[None] + time[:, None], 2, axis=1)
         x = modulate(LayerNorm(cfg.width, cfg.eps, affine=False)(x), shift, scale)
         lanes = cfg.patch[0] * cfg.patch[1] * cfg.patch[2] * cfg.latent_channels
@@ -412,7 +411,7 @@ class DiT(nn.Module):
         self,
         latents: Float[Array, "b t h w c"],
         timestep: Float[Array, " b"],
-        condition: Float[Array, "b t h w c"] | None,
+        condition: Float[Array, "b t h w _"] | None,
         context: Context | ContextCache,
         time_offset: Float[Array, "b d"] | None = None,
         terms: tuple[Term, ...] = (),

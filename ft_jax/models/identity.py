@@ -85,7 +85,7 @@ class IdentityBranch(nn.Module):
     def setup(self) -> None:
         """Declares the Q-Former, in float32, and the zero kernels."""
         cfg = self.cfg
-        self.queries = Learned((cfg.queries, cfg.width), ("norm", "embed"), cfg.width**-0.5)
+        self.queries = Learned((cfg.queries, cfg.width), (None, "embed"), cfg.width**-0.5)
         self.input = Linear(cfg.embedding_width, cfg.width, ("context_embed", "embed"))
         self.qformer = [QFormerLayer(cfg) for _ in range(cfg.depth)]
         self.output = Linear(cfg.width, cfg.token_width, ("embed", "context_embed"))

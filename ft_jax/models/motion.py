@@ -30,7 +30,7 @@ class Config:
 
     width: int = 1024
     frequency_width: int = 256
-    scale: float = 100.0  # intensity -> argument of the sinusoid; neighbours must stay alike
+    scale: float = 10.0  # intensity -> argument of the sinusoid; neighbours must stay alike
 
 
 class MotionNetwork(nn.Module):

@@ -11,7 +11,7 @@ class Learned(nn.Module):
     """One parameter, `table`, of the given shape."""
 
     shape: tuple[int, ...]
-    axes: tuple[str, ...]
+    axes: tuple[str | None, ...]
     initial: Init = 0.02
 
     @nn.compact

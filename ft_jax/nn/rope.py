@@ -7,11 +7,12 @@ each, time the rest. Tables are built in float64 on the host.
 Source: Wan2.1 rope_params, rope_apply. Tests: tests/nn/rope_test.py.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-Table = tuple[np.ndarray, np.ndarray]
+Table = tuple[np.ndarray | jax.Array, np.ndarray | jax.Array]
 
 
 def rope_table(frames: int, rows: int, columns: int, head_width: int) -> Table:
