@@ -24,9 +24,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a file, from anywhere
 
-from examples.clips import Recipe, make
 from examples.report import write_page
-from examples.steps import Failed, Step, Steps
+from examples.steps import Failed, Report, Step, Steps
+from ft_jax.cli import compiled
 from ft_jax.errors import UsageError
 from ft_jax.media import file
 
@@ -130,7 +130,7 @@ def draw_face(plan: Plan, steps: Steps) -> None:
 
 def generate(plan: Plan, steps: Steps) -> None:
     """The clips of the page."""
-    recipe = Recipe(plan.out, plan.weights, STAGE_1 if plan.weights == SHIPPED else None)
+    stage_1 = STAGE_1 if plan.weights == SHIPPED else None
     step = Step(
         "clips",
         "generating clips",
@@ -139,7 +139,14 @@ def generate(plan: Plan, steps: Steps) -> None:
         after=["face", "long"],
         makes=[plan.out / "clips.json"],
     )
-    steps.call(step, lambda report: make(recipe, report))
+    steps.call(step, lambda report: speak(report, plan.out, plan.weights, stage_1))
+
+
+def speak(report: Report, *recipe: Any) -> None:
+    """Makes the clips of a recipe (its fields); what that needs is imported only then."""
+    from examples.clips import Recipe, make
+
+    make(Recipe(*recipe), report)
 
 
 def fine_tune(plan: Plan, steps: Steps) -> None:
@@ -185,10 +192,10 @@ def speak_again(plan: Plan, steps: Steps) -> None:
     )
     step = Step("bundle", "putting the trained parts together", 6, "", ["frame"], [tuned])
     steps.run(step, command, environment())
-    recipe = Recipe(plan.out, tuned, None, ("tuned",), "tuned.json")
+    recipe = (plan.out, tuned, None, ("tuned",), "tuned.json")
     made = [plan.out / "tuned.json"]
     step = Step("tuned", "a clip from the tuned model", 15, "", ["bundle", "clips"], made)
-    steps.call(step, lambda report: make(recipe, report))
+    steps.call(step, lambda report: speak(report, *recipe))
 
 
 def environment() -> dict[str, str]:
@@ -213,6 +220,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "outputs" / "demo")
     parser.add_argument("--weights", type=Path, default=SHIPPED, help="a bundle")
     args = parser.parse_args(argv)
+    compiled.keep()
     file.check(args.weights, "a bundle of weights (.safetensors)")
     plan = Plan(args.out.resolve(), args.weights.resolve())
     plan.out.mkdir(parents=True, exist_ok=True)
