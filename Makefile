@@ -30,8 +30,8 @@ demo-numbers: .venv/.installed  ## the measured claims on held-out faces and spe
 train-mini: .venv/.installed  ## the shipped model again, from nothing; ARGS="--phases codec" for some
 	$(BIN)/python benchmarks/train_mini.py $(ARGS)
 
-goldens: .venv/.installed  ## compares with outputs of the reference programs; GOLDENS=their folder
-	$(BIN)/python -m benchmarks.goldens $(GOLDENS)
+goldens: .venv/.installed  ## compares with outputs of the reference programs; DIR=their folder
+	$(BIN)/python -m benchmarks.goldens $(DIR)
 
 test: .venv/.complete  ## every test, on the CPU; ARGS="-k name" for some
 	@status=0; \

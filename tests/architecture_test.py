@@ -4,17 +4,27 @@ Each rule collects everything that breaks it and says where, so one run is enoug
 """
 
 import ast
-import dataclasses
-import functools
 import re
-import subprocess
+import sys
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.sources import (
+    ROOT,
+    Source,
+    assigned,
+    classes,
+    dotted,
+    functions,
+    imports,
+    sources,
+    strings_of,
+    tracked,
+)
+
 PROGRAM = ("ft_jax", "data_pipeline", "configs")  # what is installed
 SCRIPTS = ("examples", "benchmarks")
 LINES_OF_A_FILE, LINES_OF_A_FUNCTION, ARGUMENTS = 500, 60, 8
@@ -33,78 +43,8 @@ ORDER = (
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 FOR_DATA = {"typing", "errors", "media", "models", "checkpoints", "config"}
+STANDARD = frozenset(sys.stdlib_module_names)
 HEAVY = {"torch", "librosa", "av", "cv2", "tensorflow_datasets", "grain", "espeakng_loader"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """One Python file: its path below the root, its text and its syntax tree."""
-
-    path: str
-    text: str
-    tree: ast.Module
-
-    @property
-    def home(self) -> str:
-        """The folder or file of ft_jax that it belongs to: models, nn, ..., typing."""
-        return self.path.split("/")[1].removesuffix(".py")
-
-
-@dataclasses.dataclass(frozen=True)
-class Import:
-    """One imported module, as written in full; `top`: outside of any function."""
-
-    module: str
-    line: int
-    top: bool
-
-    @property
-    def package(self) -> str:
-        """The first name: ft_jax, jax, torch."""
-        return self.module.split(".")[0]
-
-
-@functools.cache
-def sources(*folders: str) -> tuple[Source, ...]:
-    found = []
-    for path in sorted(p for folder in folders for p in (ROOT / folder).rglob("*.py")):
-        text = path.read_text()
-        found.append(Source(path.relative_to(ROOT).as_posix(), text, ast.parse(text)))
-    return tuple(found)
-
-
-@functools.cache
-def imports(source: Source) -> tuple[Import, ...]:
-    inner = {
-        id(node)
-        for function in functions(source.tree)
-        for node in ast.walk(function)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-    }
-    found = []
-    for node in ast.walk(source.tree):
-        top = id(node) not in inner
-        if isinstance(node, ast.Import):
-            found += [Import(alias.name, node.lineno, top) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{source.path}:{node.lineno}: relative import"
-            found += [Import(f"{node.module}.{a.name}", node.lineno, top) for a in node.names]
-    return tuple(found)
-
-
-def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    return (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef))
-
-
-def classes(tree: ast.AST) -> Iterator[ast.ClassDef]:
-    return (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
-
-
-def dotted(node: ast.AST) -> str:
-    """`jax.config.update` of the expression that reads so, else what there is of it."""
-    if isinstance(node, ast.Attribute):
-        return f"{dotted(node.value)}.{node.attr}"
-    return node.id if isinstance(node, ast.Name) else ""
 
 
 def report(broken: list[str]) -> None:
@@ -286,26 +226,11 @@ def test_every_module_has_a_docstring():
     )
 
 
-def assigned(path: str, name: str) -> ast.expr:
-    """The value that the module at `path` gives to `name`."""
-    for node in ast.parse((ROOT / path).read_text()).body:
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        value = getattr(node, "value", None)
-        if value is not None and any(getattr(target, "id", "") == name for target in targets):
-            return value
-    raise AssertionError(f"{path} has no {name}")
-
-
 def logical_axes() -> set[str]:
     listed: set[str] = set()
     for name in ("PARAMETER_AXES", "ACTIVATION_AXES"):
         listed |= set(ast.literal_eval(assigned("ft_jax/sharding/axes.py", name)))
     return listed
-
-
-def strings_of(node: ast.AST) -> set[str]:
-    values = (n.value for n in ast.walk(node) if isinstance(n, ast.Constant))
-    return {value for value in values if isinstance(value, str)}
 
 
 def named_axes(source: Source) -> Iterator[tuple[int, str]]:
@@ -331,6 +256,21 @@ def test_every_logical_axis_that_is_named_exists():
             for source in sources("ft_jax/nn", "ft_jax/models")
             for line, name in named_axes(source)
             if name not in known
+        ]
+    )
+
+
+def test_no_array_names_an_axis_twice():
+    """Two dimensions cannot go to one mesh axis; None replicates any number of them."""
+    report(
+        [
+            f"{source.path}:{node.lineno} {ast.unparse(node)}"
+            for source in sources("ft_jax/nn", "ft_jax/models")
+            for node in ast.walk(source.tree)
+            if isinstance(node, ast.Tuple)
+            and (names := [n.value for n in node.elts if isinstance(n, ast.Constant) and n.value])
+            and set(names) <= logical_axes()
+            and len(names) > len(set(names))
         ]
     )
 
@@ -404,13 +344,6 @@ def is_known_dimension(word: str, letters: set[str]) -> bool:
     return all(name in letters or len(name) > 3 for name in names)
 
 
-def tracked() -> list[str]:
-    """Files that git knows or would add."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True)
-    return [path for path in listed.stdout.split("\0") if path and (ROOT / path).is_file()]
-
-
 def test_no_path_of_one_machine_is_written_down():
     # Put together here, so that this file does not hold what it looks for.
     machine = re.compile("|".join("/" + name + "/" for name in ("work", "root", "home", "Users")))
@@ -443,9 +376,6 @@ def test_every_library_that_is_imported_is_declared():
             if used.package not in ours | STANDARD and name not in declared:
                 broken.append(f"{source.path}:{used.line} imports {used.package}: not in setup.py")
     report(broken)
-
-
-STANDARD = frozenset(__import__("sys").stdlib_module_names)
 
 
 def test_tests_do_not_excuse_themselves():
