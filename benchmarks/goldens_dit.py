@@ -5,6 +5,7 @@
 comparison. The references are too large for the repository; `make goldens DIR=...` runs this.
 """
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ft_jax.models import audio, dit, fantasy
 
 Line = tuple[str, float, float]
 FRAMES = 17  # 5 latent frames
+AUDIO = audio.Config(feature_width=48, token_width=32)
 CONFIG = fantasy.Config(
     dit=dit.Config(
         width=256,
@@ -27,7 +29,7 @@ CONFIG = fantasy.Config(
         text_width=64,
         precision="parity",
     ),
-    audio=audio.Config(feature_width=48, token_width=32),
+    audio=AUDIO,
     identity=None,
     motion=None,
 )
@@ -77,7 +79,7 @@ def _denoiser(golden: dict[str, np.ndarray], params: dict[str, Any]) -> list[Lin
         image_tokens=jnp.asarray(golden["in.clip"]),
         text_tokens=jnp.asarray(golden["in.ctx"])[None],
     )
-    heard = conditions.replace(audio_features=jnp.asarray(golden["in.audio"]))
+    heard = dataclasses.replace(conditions, audio_features=jnp.asarray(golden["in.audio"]))
     windows = audio.frame_windows(golden["in.audio"].shape[1], FRAMES)
     run = jax.jit(lambda *given: fantasy.apply(params, CONFIG, *given))
     sigma = _sigma_of(golden["in.t"])
@@ -103,9 +105,9 @@ def _sigma_of(timestep: np.ndarray) -> jax.Array:
 
 def _windows(golden: dict[str, np.ndarray], params: dict[str, Any]) -> list[Line]:
     base = CONFIG.dit
-    branch = audio.AudioBranch(CONFIG.audio, base.layers, base.heads, base.width, base.dtype)
+    branch: Any = audio.AudioBranch(AUDIO, base.layers, base.heads, base.width, base.dtype)
     features = jnp.asarray(golden["in.audio"])
-    tokens = branch.apply({"params": params["audio"]}, features, method="project")
+    tokens: Any = branch.apply({"params": params["audio"]}, features, method="project")
     windows = audio.frame_windows(features.shape[1], FRAMES)
     counts = windows.mask.sum(1)
     errors = []

@@ -30,13 +30,13 @@ def attention(
     """
     if mask is not None and mask.ndim == 2:
         mask = mask[:, None, None, :]
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    factor = q.shape[-1] ** -0.5 if scale is None else scale
     # Decided when the program is lowered, for the platform it is lowered for.
     return jax.lax.platform_dependent(
         q,
         k,
         v,
         mask,
-        cpu=functools.partial(cpu.attention, scale=scale),
-        default=functools.partial(reference.attention, scale=scale),
+        cpu=functools.partial(cpu.attention, scale=factor),
+        default=functools.partial(reference.attention, scale=factor),
     )

@@ -51,6 +51,9 @@ from ft_jax.nn.rope import Table, apply_rope, rope_table
 from ft_jax.sharding.constrain import constrain
 
 MASK_CHANNELS = 4  # the pixel frames that one latent frame stands for
+TOKEN_AXES = ("act_batch", "act_seq", "act_embed")
+HEAD_AXES = ("act_batch", "act_seq", "act_heads", "act_head_dim")
+KEY_AXES = ("act_batch", "act_context", "act_heads", "act_head_dim")
 PRECISIONS = {"parity": jnp.float32, "bf16": jnp.bfloat16}
 REMAT_POLICIES: dict[str, Callable[..., bool] | None] = {
     "none": None,  # keep every activation
@@ -172,7 +175,8 @@ class SelfAttention(nn.Module):
         value = linear(("embed", "heads"), name="value")(x)
         query, key, value = (split_heads(y, cfg.heads) for y in (query, key, value))
         query, key = apply_rope(query, rope), apply_rope(key, rope)
-        out = attention(*(constrain(y, *HEAD_AXES) for y in (query, key, value)))
+        query, key, value = (constrain(y, *HEAD_AXES) for y in (query, key, value))
+        out = attention(query, key, value)
         return linear(("heads", "embed"), name="output")(out.reshape(x.shape))
 
 
@@ -196,7 +200,7 @@ class CrossAttention(nn.Module):
 
     def keys(self, context: Context) -> ContextCache:
         """Keys and values of this block."""
-        split = functools.partial(split_heads, heads=self.cfg.heads)
+        split = lambda x: constrain(split_heads(x, self.cfg.heads), *KEY_AXES)  # noqa: E731
         key = self.norm_key(self.key(context.text))
         text = Keys(split(key), split(self.value(context.text)))
         if context.image is None:
@@ -206,7 +210,11 @@ class CrossAttention(nn.Module):
 
     def __call__(self, x: Float[Array, "b l d"], shared: Shared, own: Own) -> Float[Array, "b l d"]:
         """Takes normalised tokens; keys come from the cache, else from the embedded context."""
-        cache = self.keys(shared.context) if own.cache is None else own.cache
+        cache = own.cache
+        if cache is None:
+            if shared.context is None:
+                raise ValueError("context: neither embedded nor cached")
+            cache = self.keys(shared.context)
         query = split_heads(self.norm_query(self.query(x)), self.cfg.heads)
         query = constrain(query, *HEAD_AXES)
         total = attend(query, cache.text, None)
@@ -225,22 +233,20 @@ class Mlp(nn.Module):
     outputs: int
     dtype: Any
     initial: str | float = "lecun"
+    tokens: str = "act_seq"  # logical axis of what it runs over
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b o"]:
+    def __call__(self, x: Float[Array, "b l c"]) -> Float[Array, "b l o"]:
         """Over the last axis."""
         widths = (self.inputs, self.hidden_width, self.outputs)
         hidden = Linear(
             *widths[:2], ("embed", "mlp"), initial=self.initial, dtype=self.dtype, name="hidden"
         )(x)
+        hidden = constrain(hidden, "act_batch", self.tokens, "act_mlp")
         hidden = jax.nn.gelu(hidden, approximate=True)
         return Linear(
             *widths[1:], ("mlp", "embed"), initial=self.initial, dtype=self.dtype, name="output"
         )(hidden)
-
-
-TOKEN_AXES = ("act_batch", "act_seq", "act_embed")
-HEAD_AXES = ("act_batch", "act_seq", "act_heads", "act_head_dim")
 
 
 class Block(nn.Module):
@@ -387,7 +393,9 @@ class DiT(nn.Module):
             self.image_embedding = ImageEmbedding(cfg)
         lanes = channels * cfg.patch[0] * cfg.patch[1] * cfg.patch[2]
         self.patch_embedding = Linear(lanes, cfg.width, ("conv_in", "embed"), dtype=cfg.dtype)
-        self.text_embedding = Mlp(cfg.text_width, cfg.width, cfg.width, cfg.dtype, 0.02)
+        self.text_embedding = Mlp(
+            cfg.text_width, cfg.width, cfg.width, cfg.dtype, 0.02, "act_context"
+        )
         self.time_embedding = TimeEmbedding(cfg)
         self.time_projection = Linear(cfg.width, 6 * cfg.width, ("embed", "mlp"))
         self.blocks = stacked_blocks(cfg)(cfg)
@@ -401,6 +409,8 @@ class DiT(nn.Module):
         text = jnp.pad(text, ((0, 0), (0, cfg.text_tokens - text.shape[1]), (0, 0)))
         if cfg.image_width is None:
             return Context(self.text_embedding(text), None)
+        if image is None:
+            raise ValueError("image tokens: None; this model needs them")
         return Context(self.text_embedding(text), self.image_embedding(image))
 
     def cache_context(self, context: Context) -> ContextCache:
@@ -420,6 +430,8 @@ class DiT(nn.Module):
         cfg = self.cfg
         grid = self._grid(latents)
         if cfg.image_width is not None:
+            if condition is None:
+                raise ValueError("condition latents: None; this model needs them")
             latents = jnp.concatenate([latents, self._with_mask(condition)], axis=-1)
         x = self.patch_embedding(patchify(latents, cfg.patch)).astype(cfg.residual_dtype)
         x = constrain(x, *TOKEN_AXES)

@@ -95,12 +95,17 @@ class FantasyTalking(nn.Module):
     def setup(self) -> None:
         """Declares the base model and the branches that exist."""
         cfg, base = self.cfg, self.cfg.dit
-        sizes = {"layers": base.layers, "heads": base.heads, "width": base.width}
+        sizes: dict[str, Any] = {
+            "layers": base.layers,
+            "heads": base.heads,
+            "width": base.width,
+            "dtype": base.dtype,
+        }
         self.dit = dit.DiT(base)
         if cfg.audio is not None:
-            self.audio = audio.AudioBranch(cfg.audio, dtype=base.dtype, **sizes)
+            self.audio = audio.AudioBranch(cfg.audio, **sizes)
         if cfg.identity is not None:
-            self.identity = identity.IdentityBranch(cfg.identity, dtype=base.dtype, **sizes)
+            self.identity = identity.IdentityBranch(cfg.identity, **sizes)
         if cfg.motion is not None:
             self.motion = motion.MotionNetwork(cfg.motion, base.width)
 
@@ -208,7 +213,7 @@ def apply(
 ) -> Float[Array, "b t h w c"]:
     """Velocity; `params` may lack the branches whose conditions are None."""
     with _precision(cfg):
-        return FantasyTalking(cfg).apply({"params": params}, latents, sigma, conditions, windows)
+        return _run(cfg, params, "__call__", latents, sigma, conditions, windows)
 
 
 def prepare(
@@ -220,9 +225,7 @@ def prepare(
 ) -> Prepared:
     """What is the same at all noise levels, once per request."""
     with _precision(cfg):
-        return FantasyTalking(cfg).apply(
-            {"params": params}, conditions, windows, cache, method="prepare"
-        )
+        return _run(cfg, params, "prepare", conditions, windows, cache)
 
 
 def denoise(
@@ -234,9 +237,11 @@ def denoise(
 ) -> Float[Array, "b t h w c"]:
     """Velocity from prepared conditions; equals `apply`."""
     with _precision(cfg):
-        return FantasyTalking(cfg).apply(
-            {"params": params}, latents, sigma, prepared, method="denoise"
-        )
+        return _run(cfg, params, "denoise", latents, sigma, prepared)
+
+
+def _run(cfg: Config, params: Params, method: str, *inputs: Any) -> Any:
+    return FantasyTalking(cfg).apply({"params": params}, *inputs, method=method)
 
 
 def _precision(cfg: Config) -> Any:
@@ -262,10 +267,11 @@ def for_guidance(
     copies = 2 if negative_text is None else 3
     stacked = jax.tree.map(
         lambda x: jnp.concatenate([x] * copies),
-        conditions.replace(audio_features=None, audio_scale=None),
+        dataclasses.replace(conditions, audio_features=None, audio_scale=None),
     )
     text = [conditions.text_tokens] * 2 + ([] if negative_text is None else [negative_text])
-    return stacked.replace(
+    return dataclasses.replace(
+        stacked,
         text_tokens=jnp.concatenate(text),
         audio_features=conditions.audio_features,
         audio_scale=conditions.audio_scale,

@@ -63,7 +63,8 @@ class QFormerLayer(nn.Module):
             linear(cfg.width, cfg.width, ("embed", "heads"), name=name)(y)
             for name, y in (("query", x), ("key", context), ("value", context))
         )
-        out = attention(*(y.reshape(*y.shape[:2], *heads) for y in projected))
+        query, key, value = (y.reshape(*y.shape[:2], *heads) for y in projected)
+        out = attention(query, key, value)
         out = out.reshape(queries.shape)
         queries = queries + linear(cfg.width, cfg.width, ("heads", "embed"), name="output")(out)
         x = linear(cfg.width, 4 * cfg.width, ("embed", "mlp"), name="mlp_hidden")(

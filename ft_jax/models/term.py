@@ -23,6 +23,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
@@ -39,8 +40,8 @@ class AudioWindows:
       mask: True = a token of this window, False = padding.
     """
 
-    index: Int[Array, "t p"]
-    mask: Bool[Array, "t p"]
+    index: Int[Array | np.ndarray, "t p"]
+    mask: Bool[Array | np.ndarray, "t p"]
 
 
 @struct.dataclass
@@ -69,9 +70,9 @@ class Term:
 
 def stacked_linear(layers: int, inputs: int, outputs: int, dtype: Any) -> nn.Module:
     """One bias-free linear map per block, all zero: [b s c] -> [layers b s d], kernel stacked."""
-    stacked = nn.vmap(
+    stacked: Any = nn.vmap(
         Linear,
-        in_axes=None,
+        in_axes=None,  # type: ignore[arg-type]  # every block projects the same tokens
         out_axes=0,
         axis_size=layers,
         variable_axes={"params": 0},

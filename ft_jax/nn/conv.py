@@ -47,7 +47,7 @@ class Conv(nn.Module):
         y = convolve(x.astype(dtype), kernel.astype(dtype), strides, self.padding, self.groups)
         if self.use_bias:
             zeros = nn.with_logical_partitioning(nn.initializers.zeros, ("norm",))
-            bias = self.param("bias", zeros, (self.outputs,))
+            bias = jnp.asarray(self.param("bias", zeros, (self.outputs,)))
             y = y + lift(bias.astype(dtype), y.ndim)
         return y
 
@@ -56,8 +56,8 @@ def convolve(
     x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], padding: Padding, groups: int = 1
 ) -> jax.Array:
     """Convolves x [b *taps c] in the form that is fast on the platform; kernel as in `Conv`."""
-    explicit = not isinstance(padding, str)
-    if kernel.ndim == 5 and strides[0] == 1 and groups == 1 and explicit:
+    is_foldable = kernel.ndim == 5 and strides[0] == 1 and groups == 1
+    if is_foldable and not isinstance(padding, str):
         return lax.platform_dependent(
             x,
             kernel,

@@ -48,6 +48,6 @@ class Linear(nn.Module):
         y = jnp.einsum("...c,co->...o", x.astype(dtype), kernel.astype(dtype))
         if self.use_bias:
             zeros = nn.with_logical_partitioning(nn.initializers.zeros, ("norm",))
-            bias = self.param("bias", zeros, (self.outputs,))
+            bias = jnp.asarray(self.param("bias", zeros, (self.outputs,)))
             y = y + lift(bias.astype(dtype), y.ndim)
         return y

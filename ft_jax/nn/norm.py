@@ -15,7 +15,8 @@ _INITIAL = {
 
 def _vector(module: nn.Module, name: str, width: int, rank: int) -> jax.Array:
     """The parameter `name` [width] of `module` in float32, shaped against the last axis."""
-    return lift(module.param(name, _INITIAL[name], (width,)).astype(jnp.float32), rank)
+    vector = jnp.asarray(module.param(name, _INITIAL[name], (width,)))
+    return lift(vector.astype(jnp.float32), rank)
 
 
 class LayerNorm(nn.Module):

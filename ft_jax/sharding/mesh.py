@@ -12,6 +12,7 @@ Explicit, under which Linen's boxed parameters cannot be initialised.
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 from jax.sharding import AxisType, Mesh
@@ -32,7 +33,7 @@ class Config:
     rules: str = "fsdp"  # a table of ft_jax/sharding/rules.py
 
 
-def make(cfg: Config, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make(cfg: Config, devices: Sequence[Any] | None = None) -> Mesh:
     """Builds the mesh of `cfg` over `devices` (default: all).
 
     Raises:

@@ -53,9 +53,13 @@ def _loss_and_gradient(cfg):
 def test_all_forms_of_execution_give_the_same_output_and_gradient(changes):
     expected = _loss_and_gradient(small.CONFIG)
     found = _loss_and_gradient(small.with_dit(**changes))
-    jax.tree.map(
-        lambda x, y: np.testing.assert_allclose(x, y, atol=2e-6, rtol=2e-5), found, expected
-    )
+
+    def compare(x, y):
+        # Sums of products round in proportion to their terms, so a leaf's largest value counts.
+        atol = 2e-6 * max(1.0, float(np.abs(y).max()))
+        np.testing.assert_allclose(x, y, atol=atol, rtol=2e-5)
+
+    jax.tree.map(compare, found, expected)
 
 
 def test_every_parameter_and_input_matters():
