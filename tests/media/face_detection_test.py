@@ -1,8 +1,10 @@
 """The detector of faces, on drawn ones: photographs of people are not ours to ship."""
 
 import numpy as np
+import pytest
 
 from data_pipeline.world import people, source
+from ft_jax.media import face_detection
 from ft_jax.media.face_detection import find_face
 from ft_jax.media.image import resize
 
@@ -38,3 +40,16 @@ def test_a_face_off_the_middle_of_a_wide_picture_is_found_there() -> None:
     face = find_face(wide)
     assert face is not None
     assert 480 < (face.box[0] + face.box[2]) / 2 < 640
+
+
+def test_profiles_are_found_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(face_detection, "SEARCHES", (("profileface", 240, 4),))
+    found = 0
+    for index in people.indices("heldout")[:10]:
+        portrait = source.render_portrait(people.person(index))
+        wide = np.concatenate([portrait, np.full((256, 60, 3), 90, np.uint8)], axis=1)
+        one, other = find_face(wide), find_face(np.ascontiguousarray(wide[:, ::-1]))
+        if one is not None and other is not None:
+            found += 1
+            assert abs(one.box[0] - (wide.shape[1] - other.box[2])) < 8
+    assert found >= 2

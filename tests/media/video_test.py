@@ -29,14 +29,14 @@ def speech(seconds: float, channels: int = 1) -> np.ndarray:
 def test_streams_are_what_browsers_play_and_last_as_long_as_they_should(
     tmp_path: Path, channels: int
 ) -> None:
-    video.write(tmp_path / "a.mp4", moving(53), 23, speech(2.3, channels), scale=2)
+    video.write(tmp_path / "a.mp4", moving(60), 23, speech(2.625, channels), scale=2)
     with load().open(str(tmp_path / "a.mp4")) as container:
         pictures, sound = container.streams.video[0], container.streams.audio[0]
         context = pictures.codec_context
         assert (context.name, context.pix_fmt, context.width) == ("h264", "yuv420p", 64)
-        assert float(pictures.duration * pictures.time_base) == pytest.approx(53 / 23, abs=1e-3)
+        assert float(pictures.duration * pictures.time_base) == pytest.approx(60 / 23, abs=1e-3)
         assert (sound.codec_context.name, sound.rate, sound.channels) == ("aac", 48_000, channels)
-        assert float(sound.duration * sound.time_base) == pytest.approx(2.3, abs=0.025)
+        assert float(sound.duration * sound.time_base) == pytest.approx(2.625, abs=0.005)
     data = (tmp_path / "a.mp4").read_bytes()
     assert data.index(b"moov") < data.index(b"mdat")  # plays while it loads
 

@@ -9,6 +9,8 @@ import pytest
 from ft_jax.checkpoints import bundle
 from ft_jax.config import to_dict
 from ft_jax.errors import UsageError
+from ft_jax.models.system import System
+from ft_jax.sampling.conditions import Encoders
 from ft_jax.sampling.pipeline import Config, Pipeline, Request
 from ft_jax.sampling.portrait import NO_FACE
 
@@ -142,3 +144,22 @@ def test_settings_out_of_range_are_refused(
 ) -> None:
     with pytest.raises(UsageError, match=f"{words}: got .*; expected"):
         Request(picture, speech(0.5), **setting)
+
+
+def test_an_empty_prompt_is_the_dropped_prompt_of_training(
+    system: System, params: dict[str, Any]
+) -> None:
+    rows = Encoders(system, params).prompts(["", "a b", "  "])
+    assert rows.shape == (3, system.denoiser.dit.text_tokens, system.text.width)
+    assert not rows[0].any() and not rows[2].any()
+    assert rows[1, :4].any(axis=1).all() and not rows[1, 4:].any()
+
+
+def test_encoders_give_a_row_the_same_result_alone_and_among_others(
+    system: System, params: dict[str, Any], speech: Any
+) -> None:
+    encoders = Encoders(system, params)
+    cuts = np.stack([speech(0.5, seed) for seed in range(11)])
+    together = encoders.speech(cuts)
+    assert together.shape[0] == 11
+    np.testing.assert_allclose(together[9], encoders.speech(cuts[9:10])[0], rtol=1e-4, atol=1e-5)
