@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import resource
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -249,7 +250,14 @@ def facts(out: Path, steps: Steps) -> dict[str, Any]:
     return found
 
 
+def leave(number: int, frame: object) -> None:
+    """Told to stop: ends the command that runs, too."""
+    del frame
+    sys.exit(128 + number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, leave)
     try:
         main()
     except (UsageError, Failed) as error:

@@ -70,6 +70,21 @@ def test_a_failing_command_says_what_it_said(tmp_path):
         steps(tmp_path).run(Step("one", "", 1, ""), command, {})
 
 
+def test_a_command_ends_with_the_one_that_is_told_to_stop(tmp_path):
+    told = {}
+
+    def stop(process, log, report):
+        told["process"] = process
+        raise SystemExit(143)
+
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr("examples.steps._follow", stop)
+        steps(tmp_path).run(Step("one", "", 1, ""), command, {})
+    assert told["process"].returncode is not None
+    assert "one" not in steps(tmp_path).seconds
+
+
 def test_progress_of_a_command_is_read_from_its_output(tmp_path, monkeypatch):
     shares = []
     monkeypatch.setattr("examples.steps._follow", _recording(shares))
