@@ -1,7 +1,7 @@
-r"""The video codec, from nothing, on pixels.
+r"""The video codec on clips, from what it has learned on pictures (configs/pictures.py).
 
   python -m ft_jax.cli.train --config=configs/codec.py:mini --workdir=outputs/codec \
-      --config.data.path=outputs/pixels
+      --config.data.path=outputs/pixels --config.init_from=outputs/pictures
 
 The released codec is taken as it is (convert); only the mini one is trained here.
 """
@@ -15,7 +15,7 @@ def get_config(arg: str = "mini") -> ConfigDict:
     """What differs from base."""
     c = base.get_config(arg)
     c.stage = "codec"
-    c.num_steps = 4 if arg == "tiny" else 4000
+    c.num_steps = 4 if arg == "tiny" else 2500
     c.task.frames = 5 if arg == "tiny" else 9  # of a sub-clip, 4n + 1
     c.task.weights = ConfigDict()
     c.task.weights.pixels = 1.0

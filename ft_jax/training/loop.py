@@ -33,7 +33,7 @@ from ft_jax.checkpoints.tree import flatten, merge
 from ft_jax.errors import UsageError
 from ft_jax.sharding import mesh as meshes
 from ft_jax.sharding.constrain import partitioned
-from ft_jax.training import optim, origin, step
+from ft_jax.training import compiler, optim, origin, step
 from ft_jax.training.interrupt import Interrupt
 from ft_jax.training.metrics import Log
 from ft_jax.training.prefetch import Prefetch
@@ -227,7 +227,7 @@ def _compiled(
     began = time.perf_counter()
     where = jax.tree.map(lambda leaf: leaf.sharding, planned.state)
     jitted = jax.jit(function, donate_argnums=0, out_shardings=(where, None))
-    compiled = jitted.lower(state, frozen, first[0]).compile()
+    compiled = jitted.lower(state, frozen, first[0]).compile(compiler.step_options())
     memory = compiled.memory_analysis()
     size = (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 2**20 if memory else 0
     log.say(f"compiled in {time.perf_counter() - began:.0f} s, {size:.0f} MiB per device")
@@ -239,7 +239,8 @@ def _judge(
     stage: Stage, frozen: Any, feed: Feed, feeder: Callable[[Batch], Any]
 ) -> Callable[[TrainState], dict[str, float]]:
     """A function of the state: mean metrics over the held-out batches, {} without any."""
-    jitted = jax.jit(functools.partial(step.eval_step, stage=stage))
+    function = functools.partial(step.eval_step, stage=stage)
+    jitted = jax.jit(function, compiler_options=compiler.step_options())
     batches: list[Any] = []
 
     def judge(state: TrainState) -> dict[str, float]:

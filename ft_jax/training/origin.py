@@ -26,13 +26,10 @@ from ft_jax.checkpoints.tree import flatten, unflatten
 from ft_jax.errors import UsageError
 from ft_jax.sharding.constrain import shardings
 from ft_jax.sharding.rules import TABLES
-from ft_jax.training import optim, randomness
+from ft_jax.training import compiler, optim, randomness
 from ft_jax.training.stages import Stage
 from ft_jax.training.state import TrainState, create
 from ft_jax.typing import Params
-
-RUN_ONCE = {"xla_backend_optimization_level": 0}
-"""For code that runs once: optimising the random numbers of a network takes a CPU a minute."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,7 +165,7 @@ def _initialised(stage: Stage, wanted: Mapping[str, Any], seed: int) -> dict[str
 
     where = {path: leaf.sharding for path, leaf in wanted.items()}
     key = randomness.draw(jax.random.key(seed), "init")
-    return dict(jax.jit(make, out_shardings=where, compiler_options=RUN_ONCE)(key))
+    return dict(jax.jit(make, out_shardings=where, compiler_options=dict(compiler.RUN_ONCE))(key))
 
 
 def _put(array: np.ndarray, abstract: Any) -> jax.Array:

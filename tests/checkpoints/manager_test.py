@@ -8,7 +8,6 @@ import pytest
 from ft_jax.checkpoints.manager import Manager
 from ft_jax.errors import UsageError
 
-
 # Orbax leaves the other reads of a damaged checkpoint behind on a closed event loop.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 

@@ -65,6 +65,21 @@ def test_the_statistics_of_the_latents_are_those_of_whole_clips(monkeypatch):
     np.testing.assert_allclose(changes["std"], whole.std((0, 1, 2, 3)), rtol=1e-4)
 
 
+def test_a_fresh_codec_sees_pictures_and_repeats_them():
+    made = stage("codec")
+    params = jax.jit(made.init)(KEY)["codec"]
+    still = jnp.broadcast_to(pictures(1)[:, None], (1, 5, 16, 16, 3))
+
+    def rebuilt(video: jax.Array) -> tuple[jax.Array, jax.Array]:
+        latents, _ = vae.encode_distribution(params, made._model, video)
+        return latents, vae.decode(params, made._model, latents)
+
+    latents, video = jax.jit(rebuilt)(still)
+    np.testing.assert_allclose(latents[:, 1], latents[:, 0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(video, video[:, :1].repeat(5, 1), rtol=1e-4, atol=1e-5)
+    assert float(video.std()) > 0.01
+
+
 def test_a_missing_face_box_becomes_an_empty_one():
     boxes = np.array([[[np.nan] * 4, [0.1, 0.2, 0.3, 0.4]]], np.float16)
     given = {"frames": np.zeros((1, 2, 16, 16, 3), np.uint8), "face_box": boxes}

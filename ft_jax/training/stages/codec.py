@@ -1,10 +1,14 @@
 """Stage `codec`: the causal video autoencoder learns to reproduce clips.
 
-Trained on short sub-clips of 4n + 1 frames (the network is causal and convolutional in time, so it
-carries over to whole clips at a fraction of the cost). No adversary and no perceptual network: L1
-on pixels, on their spatial edges and on their change from frame to frame, once more on the mouth
-area, which is small on the picture and large in the method, and a little KL so that the latents
-have a scale the denoiser can live with. At the end `finish` measures that scale per channel.
+Trained on pictures first (sub-clips of one frame: many different ones in a batch) and then on short
+sub-clips of 4n + 1 frames (the network is causal and convolutional in time, so it carries over to
+whole clips at a fraction of the cost). It starts as a codec of pictures that repeats what it sees:
+time taps before the present one are zero, so that the second step begins where the first ended.
+
+No adversary and no perceptual network: L1 on pixels, on their spatial edges and on their change
+from frame to frame, once more on the mouth area, which is small on the picture and large in the
+method, and a little KL so that the latents have a scale the denoiser can live with. At the end
+`finish` measures that scale per channel.
 
 Batch: frames uint8 [b f H W 3], face_box [b f 4] (left, top, right, bottom as shares; NaN: none).
 Tests: tests/training/stages_test.py.
@@ -20,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from ft_jax.checkpoints.tree import merge
+from ft_jax.checkpoints.tree import flatten, merge, unflatten
 from ft_jax.config import to_dict
 from ft_jax.models import vae
 from ft_jax.training import losses, randomness
@@ -60,8 +64,8 @@ class Codec:
         self.reads = Reads("pixels", ("frames", "face_box"), frames=cfg.frames)
 
     def init(self, key: Key[Array, ""]) -> Params:
-        """{codec: parameters}."""
-        return {"codec": vae.init(key, self._model)}
+        """{codec: parameters}, blind to the frames before the present one."""
+        return {"codec": present_only(vae.init(key, self._model))}
 
     def abstract(self) -> Params:
         """Their shapes."""
@@ -124,6 +128,26 @@ class Codec:
         later = (self._clip_frames - 1) // self._model.time_factor
         parts = [(latents[:, :1], 1.0), (latents[:, 1:], float(later))]
         return [(values, share) for values, share in parts if values.shape[1]]
+
+
+def present_only(params: Params) -> Params:
+    """The same network with kernels over time that see the present frame alone.
+
+    3x3x3 kernels keep their last tap, widened to the variance of all three. The linear layers that
+    halve the frames pass the last of them on, those that double them repeat the frame.
+    """
+
+    def changed(path: str, leaf: jax.Array) -> jax.Array:
+        if leaf.ndim == 5 and leaf.shape[0] == 3:
+            return leaf.at[:2].set(0.0).at[2].multiply(3.0**0.5)
+        if path.endswith("time/kernel"):
+            width = leaf.shape[0] // 3
+            repeats = leaf.shape[1] // width
+            present = jnp.tile(jnp.eye(width, dtype=leaf.dtype), (1, repeats))
+            return jnp.zeros_like(leaf).at[-width:].set(present)
+        return leaf
+
+    return unflatten({path: changed(path, leaf) for path, leaf in flatten(params).items()})
 
 
 def sum_of_change(
