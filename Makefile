@@ -22,10 +22,10 @@ help:  ## this list
 install: .venv/.installed  ## .venv with pinned versions, enough for demo and training (1-2 minutes)
 
 demo: .venv/.installed  ## clips from the shipped model and a minute of training: outputs/demo/index.html
-	$(BIN)/python examples/demo.py
+	$(BIN)/python examples/demo.py $(ARGS)
 
 demo-numbers: .venv/.installed  ## the measured claims on held-out faces and speech: outputs/demo/numbers.json
-	$(BIN)/python benchmarks/demo_numbers.py
+	$(BIN)/python benchmarks/demo_numbers.py $(ARGS)
 
 train-mini: .venv/.installed  ## the shipped model again, from nothing; ARGS="--phases codec" for some
 	$(BIN)/python benchmarks/train_mini.py $(ARGS)
