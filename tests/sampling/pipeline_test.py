@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from configs import sample
 from ft_jax.checkpoints import bundle
-from ft_jax.config import to_dict
+from ft_jax.config import build, to_dict
 from ft_jax.errors import UsageError
 from ft_jax.models.system import System
 from ft_jax.sampling.conditions import Encoders
@@ -163,3 +164,8 @@ def test_encoders_give_a_row_the_same_result_alone_and_among_others(
     together = encoders.speech(cuts)
     assert together.shape[0] == 11
     np.testing.assert_allclose(together[9], encoders.speech(cuts[9:10])[0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_settings_of_the_command_are_those_of_the_program() -> None:
+    assert build(Config, sample.get_config()) == Config()
+    assert build(Config, sample.get_config("fast")).sampler.steps < Config().sampler.steps
