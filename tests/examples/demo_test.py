@@ -100,6 +100,12 @@ def test_weights_without_instrument_or_stage_1_still_make_a_page(made):
     assert "Without stage 2" not in text and "Not measured" in text
 
 
+def test_evaluations_in_a_log_are_no_steps(made):
+    points = report.log(made / "train" / "clip" / "log.jsonl")
+    assert [step for step, _ in points] == list(range(1, 41))
+    assert points[1][1] == 0.5
+
+
 def test_smoothed_loss_is_the_mean_of_the_last_steps():
     chart = report.losses([(k, float(k)) for k in range(1, 13)], "")
     np.testing.assert_allclose(chart.series[1].y, [1, *(np.arange(2, 13) - 0.5)])
