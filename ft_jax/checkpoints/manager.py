@@ -132,8 +132,7 @@ class Manager:
 def _off_device(tree: Any) -> Any:
     """A copy in host memory where this process holds the arrays whole.
 
-    On a CPU a device array and its numpy view share memory, which the next step's donation would
-    overwrite while the save is still running.
+    On a CPU a numpy view pins the device array, and the next step could not reuse its memory.
     """
     return jax.tree.map(lambda x: np.array(x) if _whole(x) else x, tree)
 

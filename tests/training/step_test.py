@@ -31,9 +31,10 @@ def test_the_state_holds_only_what_is_trained():
 
 def test_the_average_warms_up():
     _, state, frozen, batch, update = setup()
+    state = state.replace(ema=jax.tree.map(lambda x: x + 1.0, state.ema))
     first, _ = update(state, frozen, batch)
     bias = lambda tree: np.asarray(tree["denoiser"]["audio"]["bias"])  # noqa: E731
-    wanted = 0.1 * bias(state.params) + 0.9 * bias(first.params)  # (1 + 0) / (10 + 0)
+    wanted = 0.1 * bias(state.ema) + 0.9 * bias(first.params)  # (1 + 0) / (10 + 0)
     np.testing.assert_allclose(bias(averaged(first)), wanted, rtol=1e-5)
     late = first.replace(step=jnp.asarray(100_000, jnp.int32))
     second, _ = update(late, frozen, batch)
