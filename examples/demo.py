@@ -121,8 +121,8 @@ def draw_face(plan: Plan, steps: Steps) -> None:
     """Held-out clips to take a face and speech from, and longer speech."""
     drawn = plan.out / "heldout"
     for name, title, clips, frames, usual in (
-        ("face", "drawing a held-out face and speech", 4, plan.frames, 8),
-        ("long", "longer speech", 1, plan.long_frames, 8),
+        ("face", "drawing a held-out face and speech", 4, plan.frames, 4),
+        ("long", "longer speech", 1, plan.long_frames, 4),
     ):
         command = world(plan, drawn / name, "heldout", clips, FACE_SEED, frames)
         step = Step(name, title, usual, "", makes=[drawn / name / "index.jsonl"])
@@ -135,7 +135,7 @@ def generate(plan: Plan, steps: Steps) -> None:
     step = Step(
         "clips",
         "generating clips",
-        100,
+        60,
         [mark(plan.weights), mark(STAGE_1)],
         after=["face", "long"],
         makes=[plan.out / "clips.json"],
@@ -155,7 +155,7 @@ def fine_tune(plan: Plan, steps: Steps) -> None:
     folder, around = plan.out / "train", environment()
     command = world(plan, folder / "world", "train", plan.clips, TRAIN_SEED, plan.frames)
     made = [folder / "world" / "index.jsonl"]
-    steps.run(Step("world", "drawing clips to train on", 12, "", makes=made), command, around)
+    steps.run(Step("world", "drawing clips to train on", 8, "", makes=made), command, around)
     command = plan.command(
         "data_pipeline.build",
         "records",
@@ -169,7 +169,7 @@ def fine_tune(plan: Plan, steps: Steps) -> None:
         command += ["--height=16", "--width=16", "--face=16"]
     made = [folder / "records"]
     weights = mark(plan.weights)
-    step = Step("records", "annotating and encoding them", 40, weights, ["world"], made, made)
+    step = Step("records", "annotating and encoding them", 30, weights, ["world"], made, made)
     steps.run(step, command, around)
     for stage, config, start, after in (
         ("clip", "stage1_clip", plan.weights, "records"),
@@ -177,7 +177,7 @@ def fine_tune(plan: Plan, steps: Steps) -> None:
     ):
         title = f"training stage {1 if stage == 'clip' else 2}, {plan.steps} steps"
         made, clears = [folder / stage / "log.jsonl"], [folder / stage]
-        step = Step(stage, title, 60, weights, [after], made, clears)
+        step = Step(stage, title, 35, weights, [after], made, clears)
         steps.run(step, training(plan, stage, config, start), around)
 
 
@@ -191,11 +191,11 @@ def speak_again(plan: Plan, steps: Steps) -> None:
         config=ROOT / "configs" / f"models.py:{plan.size}",
         out=tuned,
     )
-    step = Step("bundle", "putting the trained parts together", 6, "", ["frame"], [tuned])
+    step = Step("bundle", "putting the trained parts together", 5, "", ["frame"], [tuned])
     steps.run(step, command, environment())
     recipe = (plan.out, tuned, None, ("tuned",), "tuned.json")
     made = [plan.out / "tuned.json"]
-    step = Step("tuned", "a clip from the tuned model", 15, "", ["bundle", "clips"], made)
+    step = Step("tuned", "a clip from the tuned model", 12, "", ["bundle", "clips"], made)
     steps.call(step, lambda report: speak(report, *recipe))
 
 
