@@ -55,7 +55,8 @@ def read(
             stream = container.streams.best("video")
             if stream is None:
                 raise UsageError(f"{path}: has no pictures in it; expected {_EXPECTED}")
-            stream.thread_type = "AUTO"
+            # Threads that decode ahead can hang when the stream is left before its end.
+            stream.thread_type = "AUTO" if max_frames is None else "NONE"
             for decoded in container.decode(stream):
                 picture = decoded.to_ndarray(format="rgb24")
                 if decoded.rotation:  # phones store portraits lying on their side
