@@ -18,7 +18,7 @@ Tests: tests/checkpoints/manager_test.py, tests/training/loop_test.py (resume, b
 import dataclasses
 import logging
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +79,18 @@ class Manager:
         """All complete checkpoints, newest first."""
         return sorted(self._orbax.all_steps(), reverse=True)
 
-    def restore(self, abstract: Mapping[str, Any] | None = None) -> Saved | None:
+    def restore(
+        self,
+        abstract: Mapping[str, Any] | None = None,
+        check: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> Saved | None:
         """The newest checkpoint that can be read, or None.
 
         Args:
           abstract: {item: tree of `jax.ShapeDtypeStruct` with shardings}; None reads only `ema`
             (`params` where there is none), as nested dictionaries of numpy arrays.
+          check: Is shown the `meta` of a checkpoint before its arrays are read, and may raise a
+            UsageError.
 
         Raises:
           UsageError: There are checkpoints, and none can be read.
@@ -92,7 +98,9 @@ class Manager:
         failures = []
         for step in self.steps():
             try:
-                return self._read(step, abstract)
+                return self._read(step, abstract, check)
+            except UsageError:
+                raise
             except Exception as error:  # Orbax and TensorStore raise many kinds for a bad file
                 self._damaged.add(step)
                 place = self.directory / str(step)
@@ -111,9 +119,16 @@ class Manager:
         self._orbax.wait_until_finished()
         self._orbax.close()
 
-    def _read(self, step: int, abstract: Mapping[str, Any] | None) -> Saved:
+    def _read(
+        self,
+        step: int,
+        abstract: Mapping[str, Any] | None,
+        check: Callable[[Mapping[str, Any]], None] | None,
+    ) -> Saved:
         note = ocp.args.Composite(meta=ocp.args.JsonRestore())
         meta = self._orbax.restore(step, args=note)["meta"]
+        if check is not None:
+            check(meta)
         names = [name for name in ITEMS[:-1] if name in meta["checksums"]]
         if abstract is None:
             names = ["ema" if "ema" in names else "params"]

@@ -31,6 +31,9 @@ from ft_jax.training.stages import Stage
 from ft_jax.training.state import TrainState, create
 from ft_jax.typing import Params
 
+EXECUTION = ("precision", "residual", "scan", "remat")
+"""Settings of a network that change how it is computed, not what it is."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -75,14 +78,18 @@ def restored(
     Raises:
       UsageError: The checkpoint belongs to a run of another stage or another model.
     """
-    saved = manager.restore(trees(planned.state))
+    parts = {path.partition("/")[0] for path in planned.rates}
+
+    def check(meta: Mapping[str, Any]) -> None:
+        if meta["stage"] != name or _sizes(meta["system"], parts) != _sizes(stage.system, parts):
+            raise UsageError(
+                f"{manager.directory}: holds a run of stage {meta['stage']!r}, or of another "
+                f"model; expected one of stage {name!r} and this model, or another --workdir"
+            )
+
+    saved = manager.restore(trees(planned.state), check)
     if saved is None:
         return None
-    if saved.meta["stage"] != name or saved.meta["system"] != stage.system:
-        raise UsageError(
-            f"{manager.directory}: checkpoint of stage {saved.meta['stage']!r}, or of another "
-            f"model; expected those of this run ({name!r}), or another --workdir"
-        )
     rest = saved.trees["rest"]
     state = TrainState(
         rest["step"], saved.trees["params"], rest["opt_state"], saved.trees.get("ema")
@@ -153,6 +160,17 @@ def named(workdir: str | os.PathLike[str]) -> str:
     """The absolute path of a folder on disk; a URL (gs://...) is left as it is."""
     text = os.fspath(workdir)
     return text if "://" in text else os.path.abspath(text)
+
+
+def _sizes(system: Mapping[str, Any], parts: set[str]) -> dict[str, Any]:
+    """What may not change under a run: settings of its own parts, less how they are executed."""
+
+    def kept(settings: Any) -> Any:
+        if not isinstance(settings, Mapping):
+            return settings
+        return {key: kept(value) for key, value in settings.items() if key not in EXECUTION}
+
+    return {part: kept(system[part]) for part in sorted(parts) if part in system}
 
 
 def _initialised(stage: Stage, wanted: Mapping[str, Any], seed: int) -> dict[str, jax.Array]:

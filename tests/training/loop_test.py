@@ -142,7 +142,12 @@ def test_a_frozen_part_without_weights_is_refused(tmp_path):
 
 def test_the_folder_of_another_run_is_refused(done):
     with pytest.raises(UsageError, match="another"):
-        loop.train(settings(), Toy({"name": "other"}), Feed(), done, {})
+        loop.train(settings(), Toy({"denoiser": {"width": 4}}), Feed(), done, {})
+
+
+def test_how_it_is_computed_and_what_it_does_not_train_may_change_under_a_run(done):
+    system = {"denoiser": {"width": 3, "remat": "full"}, "codec": {"width": 2}}
+    assert loop.train(settings(), Toy(system), Feed(), done, {}).finished
 
 
 def test_a_batch_that_the_mesh_does_not_divide_is_refused(tmp_path):
@@ -152,4 +157,4 @@ def test_a_batch_that_the_mesh_does_not_divide_is_refused(tmp_path):
 
 
 def test_what_a_stage_adds_reaches_whoever_reads_the_run(done):
-    assert handover.read(done).system == {"name": "toy", "seen": "record-0-0"}
+    assert handover.read(done).system == {**Toy().system, "seen": "record-0-0"}

@@ -23,7 +23,9 @@ class Toy:
     """`denoiser/dit` maps, `denoiser/audio` adds; `reads` and `finish` as small as they can be."""
 
     def __init__(self, system: Mapping[str, Any] | None = None) -> None:
-        self.system = dict(system or {"name": "toy"})
+        self.system = dict(
+            system or {"denoiser": {"width": WIDTH, "remat": "none"}, "codec": {"width": 1}}
+        )
         self.reads = Reads("pixels", ("x",))
         self.bad_batch = -1  # number of the batch that becomes not finite
 
