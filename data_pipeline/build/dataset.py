@@ -12,44 +12,61 @@ Tests: tests/data_pipeline/build/build_test.py.
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import io
+import itertools
 import json
 import pathlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from data_pipeline import schema
 
-Rows = Callable[[], Iterable[schema.Record]]
+_CHUNK = 64  # records; the writer rewrites its description after each
 
 
 def write(
-    folder: pathlib.Path, table: schema.Table, rows: Rows, documents: Mapping[str, Any], shards: int
+    folder: pathlib.Path,
+    table: schema.Table,
+    rows: Iterable[schema.Record],
+    documents: Mapping[str, Any],
+    count: int,
+    shards: int,
 ) -> None:
     """Writes the data set to `folder`; what stood there is gone once the new one is whole.
 
     Args:
         folder: where it is to stand.
         table: of the records.
-        rows: gives the encoded records (schema.encode), in the order they are stored.
+        rows: the encoded records (schema.encode), in the order they are stored; a few are in
+            memory at a time.
         documents: name -> content of the JSON files beside the records; "metadata" is needed.
+        count: number of records.
         shards: number of files.
     """
     import tensorflow_datasets as tfds
 
     beside = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(beside, ignore_errors=True)
-    builder = builder_class()(table=table, rows=rows, data_dir=beside / "tfds")
-    options = tfds.download.DownloadConfig(num_shards=shards)
-    tfds.disable_progress_bar()
-    with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces downloads; there are none
-        builder.download_and_prepare(download_config=options, file_format="array_record")
-    written = pathlib.Path(builder.data_path)
+    written = beside / "tfds"
+    written.mkdir(parents=True)
+    version = f"{schema.VERSION}.0.0"
+    identity = tfds.core.DatasetIdentity(
+        name="talking_clips", version=version, data_dir=str(written), module_name=__name__
+    )
+    features = {field.name: _feature(field) for field in table.fields}
+    info = tfds.core.DatasetInfo(
+        builder=identity, features=tfds.features.FeaturesDict(features), disable_shuffling=True
+    )
+    # Not GeneratorBasedBuilder: that keeps up to a gigabyte of records in memory, to shuffle them,
+    # and needs TensorFlow beyond. The order is drawn at reading (data_pipeline.grain).
+    writer = tfds.core.SequentialWriter(info, -(-count // shards), file_format="array_record")
+    writer.initialize_splits(["train"])
+    remaining = iter(rows)
+    while chunk := list(itertools.islice(remaining, _CHUNK)):
+        writer.add_examples({"train": chunk})
+    writer.close_all()
     files = {path.name: path.stat().st_size for path in sorted(written.iterdir())}
     metadata = documents["metadata"] | {"files": files}
     described = {**documents, "metadata": metadata, "schema": schema.describe(table)}
@@ -59,42 +76,6 @@ def write(
         folder.rename(beside / "replaced")
     written.rename(folder)
     shutil.rmtree(beside)
-
-
-@functools.cache
-def builder_class() -> type:
-    """The TFDS builder; made on first use, since importing TFDS takes a second."""
-    import tensorflow_datasets as tfds
-    from tensorflow_datasets.core import registered
-
-    # Not for tfds.load by name: these data sets are opened by folder.
-    with registered.skip_registration():
-
-        class TalkingClips(tfds.core.GeneratorBasedBuilder):
-            """Clips of talking people, one record each."""
-
-            VERSION = tfds.core.Version(f"{schema.VERSION}.0.0")
-
-            def __init__(self, *, table: schema.Table, rows: Rows, **kwargs: Any) -> None:
-                self._table = table
-                self._rows = rows
-                super().__init__(file_format="array_record", **kwargs)
-
-            def _info(self) -> Any:
-                features = tfds.features.FeaturesDict(
-                    {field.name: _feature(field) for field in self._table.fields}
-                )
-                return tfds.core.DatasetInfo(builder=self, features=features)
-
-            def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-                del dl_manager
-                return {"train": self._generate_examples()}
-
-            def _generate_examples(self) -> Iterator[tuple[str, schema.Record]]:
-                for row in self._rows():
-                    yield row["id"], row
-
-    return TalkingClips
 
 
 def _feature(field: schema.Field) -> Any:

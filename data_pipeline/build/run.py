@@ -224,7 +224,7 @@ def _second_pass(
     }
     documents = {"metadata": metadata, "statistics": found, "config": settings}
     shards = min(build_config["shards"], len(kept))
-    dataset.write(folder, table, rows, documents, shards)
+    dataset.write(folder, table, rows(), documents, len(kept), shards)
     return found
 
 

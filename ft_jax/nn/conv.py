@@ -38,7 +38,7 @@ class Conv(nn.Module):
     def __call__(self, x: Float[Array, "b *l c"]) -> Float[Array, "b *w o"]:
         """Convolves over all axes between the first and the last."""
         rank = len(self.kernel)
-        axes = ("spatial",) * rank + ("conv_in", "conv_out")
+        axes = (None,) * rank + ("conv_in", "conv_out")
         in_axis = tuple(range(rank + 1))
         shape = (*self.kernel, self.inputs // self.groups, self.outputs)
         kernel = self.param("kernel", initializer(self.initial, axes, in_axis), shape)

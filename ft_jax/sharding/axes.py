@@ -14,7 +14,7 @@ PARAMETER_AXES = {
     "conv_in": "input channels of a convolution",
     "conv_out": "output channels of a convolution",
     "norm": "the vector of a normalisation or a bias; always replicated",
-    "spatial": "kernel taps; always replicated",
+    "spatial": "rows of a table of positions; always replicated",
 }
 ACTIVATION_AXES = {
     "act_batch": "samples",

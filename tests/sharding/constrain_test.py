@@ -4,8 +4,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.sharding import PartitionSpec
 
 from ft_jax.errors import UsageError
+from ft_jax.nn.conv import Conv
 from ft_jax.nn.linear import Linear
 from ft_jax.sharding import mesh
 from ft_jax.sharding.constrain import constrain, partitioned, shardings
@@ -37,3 +39,13 @@ def test_unknown_table_is_refused():
         partitioned(mesh.make(mesh.Config()), "fsdp_tp"),
     ):
         pass
+
+
+@pytest.mark.parametrize("kernel", [(3,), (3, 3), (3, 3, 3)])
+def test_convolutions_have_a_place_on_the_mesh(kernel):
+    conv = Conv(4, 8, kernel=kernel, padding="SAME")
+    x = jnp.zeros((1, *(4,) * len(kernel), 4))
+    abstract = jax.eval_shape(lambda: conv.init(jax.random.key(0), x)["params"])
+    where = shardings(abstract, mesh.make(mesh.Config()), "fsdp")
+    taps = (None,) * len(kernel)
+    assert jax.tree.leaves(where["kernel"])[0].spec == PartitionSpec(*taps, None, "fsdp")

@@ -63,7 +63,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
         rows = [schema.encode(table, make(number), widths) for number in range(COUNT)]
         metadata = {"kind": table.name, "schema": schema.VERSION, "widths": widths}
         metadata["encoders"] = {"codec": "abc"}
-        dataset.write(folder / table.name, table, lambda rows=rows: rows, {"metadata": metadata}, 2)
+        dataset.write(folder / table.name, table, rows, {"metadata": metadata}, COUNT, 2)
     return folder
 
 
