@@ -226,6 +226,19 @@ def test_every_module_has_a_docstring():
     )
 
 
+def test_every_test_that_is_named_exists():
+    names = {path.name for path in (ROOT / "tests").rglob("*_test.py")}
+    broken = []
+    for source in sources(*PROGRAM, *SCRIPTS):
+        text = ast.get_docstring(source.tree) or ""
+        broken += [
+            f"{source.path} names {path}"
+            for path in re.findall(r"[\w/]*_test\.py", text)
+            if not ((ROOT / path).exists() if "/" in path else path in names)
+        ]
+    report(broken)
+
+
 def logical_axes() -> set[str]:
     listed: set[str] = set()
     for name in ("PARAMETER_AXES", "ACTIVATION_AXES"):

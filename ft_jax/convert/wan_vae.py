@@ -2,7 +2,7 @@
 
 The torch file numbers blocks and samplers of all levels in one list; ours are named by level.
 
-Tests: tests/convert/wan_vae_test.py (round trip, released keys), tests/parity/vae_parity_test.py.
+Tests: tests/convert/encoders_test.py (released keys), tests/parity/vae_parity_test.py.
 """
 
 from ft_jax.convert import table

@@ -4,7 +4,7 @@ Everything is planned on abstract arrays first (which parameters, which are trai
 lives), so that a wrong setting is known before memory is spent; frozen parameters are then loaded
 in `frozen_dtype` and never become part of the training state.
 
-Tests: tests/training/origin_test.py, loop_test.py.
+Tests: tests/training/loop_test.py, tests/multidevice.
 """
 
 import dataclasses
@@ -25,7 +25,6 @@ from ft_jax.checkpoints.manager import Manager
 from ft_jax.checkpoints.tree import flatten, unflatten
 from ft_jax.errors import UsageError
 from ft_jax.sharding.constrain import shardings
-from ft_jax.sharding.rules import TABLES
 from ft_jax.training import compiler, optim, randomness
 from ft_jax.training.stages import Stage
 from ft_jax.training.state import TrainState, create
@@ -190,20 +189,8 @@ def _put(array: np.ndarray, abstract: Any) -> jax.Array:
     return jax.device_put(array.astype(abstract.dtype), abstract.sharding)
 
 
-def _without_replicated(boxed: Any, rules: str) -> Any:
-    """Names that the rules replicate, cleared: Flax refuses one that stands twice in an array."""
-    idle = {name for name, axes in TABLES[rules] if axes is None}
-
-    def cleared(leaf: Any) -> Any:
-        if not isinstance(leaf, meta.Partitioned):
-            return leaf
-        return leaf.replace(names=tuple(None if name in idle else name for name in leaf.names))
-
-    return jax.tree.map(cleared, boxed, is_leaf=lambda x: isinstance(x, meta.Partitioned))
-
-
 def _placed(boxed: Any, mesh: Mesh, rules: str) -> Any:
-    where = shardings(_without_replicated(boxed, rules), mesh, rules)
+    where = shardings(boxed, mesh, rules)
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         meta.unbox(boxed),

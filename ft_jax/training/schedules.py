@@ -3,7 +3,7 @@
 Stage 1 holds the rate, stage 2 lets it fall along a cosine to `final_rate` (decisions: the paper
 gives only 1e-4).
 
-Tests: tests/training/schedules_test.py.
+Tests: tests/training/optim_test.py.
 """
 
 import dataclasses
