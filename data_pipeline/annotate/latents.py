@@ -17,7 +17,7 @@ Tests: tests/data_pipeline/build/records_test.py.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,26 +27,6 @@ from ft_jax.errors import UsageError
 
 PARTS = ("codec", "speech", "text", "image", "face")
 BATCH = 8  # clips that go through an encoder together
-
-
-def fingerprint(settings: Any, params: Mapping[str, Any]) -> str:
-    """Short hash of one part of a bundle: its weights in bfloat16 and its settings.
-
-    The settings belong to it: latents are normalised by the codec's mean and deviation.
-    """
-    import hashlib
-    import json
-
-    import ml_dtypes
-
-    from ft_jax.checkpoints.tree import digest, flatten
-    from ft_jax.config import to_dict
-
-    leaves = {
-        path: np.asarray(leaf).astype(ml_dtypes.bfloat16) for path, leaf in flatten(params).items()
-    }
-    text = json.dumps(to_dict(settings), sort_keys=True) + digest(leaves)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Encoders:
@@ -65,7 +45,8 @@ class Encoders:
 
     def __init__(self, path: str) -> None:
         from ft_jax.checkpoints import bundle
-        from ft_jax.config import build
+        from ft_jax.checkpoints.tree import fingerprint
+        from ft_jax.config import build, to_dict
         from ft_jax.models.system import System
 
         settings, parts = bundle.load(path)
@@ -73,7 +54,7 @@ class Encoders:
         self.system = build(System, settings, path)
         self._params: dict[str, Any] = {name: bundle.part(path, parts, name) for name in PARTS}
         self.hashes = {
-            name: fingerprint(getattr(self.system, name), params)
+            name: fingerprint(to_dict(getattr(self.system, name)), params)
             for name, params in self._params.items()
         }
 

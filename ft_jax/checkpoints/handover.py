@@ -20,7 +20,7 @@ import numpy as np
 
 from ft_jax.checkpoints import bundle
 from ft_jax.checkpoints.manager import Manager
-from ft_jax.checkpoints.tree import digest, flatten, merge, unflatten
+from ft_jax.checkpoints.tree import digest, fingerprint, flatten, merge, unflatten
 from ft_jax.errors import UsageError
 from ft_jax.typing import Params
 
@@ -38,12 +38,15 @@ class Source:
       parts: {part: parameters}.
       base: Where the part of them that was frozen comes from ({"path", "digest", "paths"}), or
         None.
+      encoders: {part: fingerprint} of the weights that made the data of the run; {} if it read none
+        that was made by any.
     """
 
     path: str
     system: Mapping[str, Any]
     parts: Mapping[str, Params]
     base: Mapping[str, Any] | None
+    encoders: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def read(path: str | os.PathLike[str]) -> Source:
@@ -74,7 +77,30 @@ def read(path: str | os.PathLike[str]) -> Source:
         system = _updated(system, json.loads(updates.read_text()))
     base = saved.meta["base"]
     parts = merge(trained, frozen(base)) if base else trained
-    return Source(path, system, parts, base)
+    return Source(path, system, parts, base, saved.meta.get("encoders", {}))
+
+
+def check_encoders(source: Source, encoders: Mapping[str, str], name: str) -> None:
+    """Refuses weights and data that other encoders stand behind: latents would mean other things.
+
+    Args:
+      source: Weights, of a run or a bundle that has encoders of its own.
+      encoders: {part: fingerprint} of what they are to be used with.
+      name: Of that, for the message.
+
+    Raises:
+      UsageError: A part that both have differs.
+    """
+    known = dict(source.encoders)
+    for part in encoders:
+        if part not in known and part in source.parts:
+            known[part] = fingerprint(source.system[part], source.parts[part])
+    for part in sorted(set(known) & set(encoders)):
+        if known[part] != encoders[part]:
+            raise UsageError(
+                f"{name}: {part} {encoders[part]}; {source.path} was trained with {part} "
+                f"{known[part]}; expected the same encoder weights on both sides"
+            )
 
 
 def frozen(base: Mapping[str, Any]) -> Params:

@@ -1,4 +1,4 @@
-"""Nested parameter dictionaries by path: flatten, split, merge, digest.
+"""Nested parameter dictionaries by path: flatten, split, merge, digest, fingerprint.
 
 A path is the keys joined by ``/`` (``denoiser/audio/projector/kernel``); paths are API, and
 optimizer groups, conversion tables and bundles all name parameters by them. A leaf is anything that
@@ -8,10 +8,12 @@ Tests: tests/checkpoints/tree_test.py.
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from ml_dtypes import bfloat16
 
 from ft_jax.typing import Params
 
@@ -64,3 +66,13 @@ def digest(leaves: Mapping[str, Any]) -> str:
         state.update(f"{path} {array.dtype.name} {array.shape}\n".encode())
         state.update(array.reshape(-1).view(np.uint8).data)
     return state.hexdigest()
+
+
+def fingerprint(settings: Mapping[str, Any], params: Params) -> str:
+    """Short hash of one part of a system: its weights in bfloat16 and its settings.
+
+    The settings belong to it: latents are normalised by the codec's mean and deviation.
+    """
+    leaves = {path: np.asarray(leaf).astype(bfloat16) for path, leaf in flatten(params).items()}
+    text = json.dumps(settings, sort_keys=True) + digest(leaves)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

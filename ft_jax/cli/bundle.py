@@ -20,6 +20,7 @@ _OUT = flags.DEFINE_string("out", None, "File to write (.safetensors).")
 def main(arguments: list[str]) -> None:
     """Flags, then the work of ft_jax.checkpoints."""
     from ft_jax.checkpoints import bundle, handover
+    from ft_jax.checkpoints.tree import fingerprint
     from ft_jax.config import build, to_dict
     from ft_jax.errors import UsageError
     from ft_jax.models import system as systems
@@ -32,6 +33,13 @@ def main(arguments: list[str]) -> None:
     settings, parts = handover.assemble(_CONFIG.value.to_dict(), sources, names)
     system = build(systems.System, settings, out)
     systems.check(system)
+    encoders = {
+        name: fingerprint(to_dict(getattr(system, name)), parts[name])
+        for name in names[1:]
+        if name in parts
+    }
+    for source in sources:
+        handover.check_encoders(source, encoders, out)
     bundle.save(out, to_dict(system), parts)
     print(f"{out}: {', '.join(sorted(parts))}")
 

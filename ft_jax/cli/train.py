@@ -42,6 +42,13 @@ class Records:
         """Opens nothing yet; `reads` is a ft_jax.training.stages.Reads."""
         self._data, self._reads, self._seed = data, reads, seed
 
+    @property
+    def encoders(self) -> dict[str, str]:
+        """{part: fingerprint} of the encoders that made the records."""
+        from data_pipeline.grain.source import read_metadata
+
+        return read_metadata(self._given(self._data.path, "config.data.path"))["encoders"]
+
     def train(self, start: int) -> Iterator[dict[str, np.ndarray]]:
         """Endless batches from number `start` on."""
         return self._open(self._data.path, start, self._seed, "config.data.path")
@@ -57,13 +64,10 @@ class Records:
         import jax
 
         from data_pipeline.grain import loader
-        from ft_jax.errors import UsageError
 
         data, reads = self._data, self._reads
-        if not path:
-            raise UsageError(f"--{name}: not given; expected a folder made by data_pipeline.build")
         settings = loader.LoaderConfig(
-            path=path,
+            path=self._given(path, name),
             batch_size=data.batch_size,
             kind=reads.kind,
             fields=reads.fields,
@@ -76,7 +80,15 @@ class Records:
             shard=jax.process_index(),
             shards=jax.process_count(),
         )
-        return loader.batches(settings, seed, start, widths=reads.widths)
+        return loader.batches(settings, seed, start, encoders=self.encoders, widths=reads.widths)
+
+    @staticmethod
+    def _given(path: str, name: str) -> str:
+        from ft_jax.errors import UsageError
+
+        if not path:
+            raise UsageError(f"--{name}: not given; expected a folder made by data_pipeline.build")
+        return path
 
 
 def prepare(settings: Mapping[str, Any]) -> tuple[Any, Any, Data]:

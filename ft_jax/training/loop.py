@@ -72,6 +72,11 @@ class Config:
 class Feed(Protocol):
     """The data of a run, as batches of numpy arrays with the records' `id`s."""
 
+    @property
+    def encoders(self) -> Mapping[str, str]:
+        """{part: fingerprint} of the encoder weights that made the data; {} for none."""
+        ...
+
     def train(self, start: int) -> Iterator[Batch]:
         """Endless batches from number `start` on, always the same ones."""
         ...
@@ -118,7 +123,7 @@ def train(
     planned = origin.plan(stage, run.optim, run.num_steps, mesh, run.mesh.rules)
 
     # 5 weights: the run's own checkpoint wins over init_from, that wins over chance
-    state, frozen, start, meta = _weights(run, stage, planned, manager)
+    state, frozen, start, meta = _weights(run, stage, planned, manager, feed.encoders)
     meta["config"] = settings
     log = Log(place, run.stage, start, run.num_steps, run.every.log)
     log.say(f"step {start}/{run.num_steps} in {place}\n{origin.table(planned)}")
@@ -167,7 +172,11 @@ def train(
 
 
 def _weights(
-    run: Config, stage: Stage, planned: origin.Plan, manager: Manager
+    run: Config,
+    stage: Stage,
+    planned: origin.Plan,
+    manager: Manager,
+    encoders: Mapping[str, str],
 ) -> tuple[TrainState, Any, int, dict[str, Any]]:
     found = origin.restored(manager, planned, stage, run.stage)
     if found is not None:
@@ -175,12 +184,15 @@ def _weights(
         leaves = _frozen_again(planned, base)
     else:
         source = handover.read(run.init_from) if run.init_from else None
+        if source:
+            handover.check_encoders(source, encoders, "config.data.path")
         state, leaves, base = origin.started(
             planned, stage, source, run.init_require, run.seed, run.optim.ema
         )
         start = 0
     frozen = origin.placed_frozen(planned, leaves, run.frozen_dtype)
-    return state, frozen, start, {"stage": run.stage, "system": stage.system, "base": base}
+    made = {"stage": run.stage, "system": stage.system, "base": base}
+    return state, frozen, start, {**made, "encoders": dict(encoders)}
 
 
 def _frozen_again(planned: origin.Plan, base: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ft_jax.checkpoints import bundle, handover
-from ft_jax.checkpoints.tree import flatten
+from ft_jax.checkpoints.tree import fingerprint, flatten
 from ft_jax.errors import UsageError
 
 SYSTEM = {"denoiser": {"width": 3}, "codec": {"mean": [0.0]}, "frames": 17}
@@ -79,6 +79,14 @@ def test_parts_of_clips_of_another_length_are_refused():
     other = handover.Source("two", {**SYSTEM, "frames": 33}, {"codec": {}}, None)
     with pytest.raises(UsageError, match="two: frames is 33; expected 17"):
         handover.assemble(SYSTEM, [other], ("codec",))
+
+
+def test_encoders_of_its_own_tell_a_bundle_whose_data_it_may_meet():
+    bundle_ = source("b.safetensors", denoiser__dit=1.0, codec__k=2.0)
+    same = fingerprint(SYSTEM["codec"], bundle_.parts["codec"])
+    handover.check_encoders(bundle_, {"codec": same, "speech": "unknown there"}, "data")
+    with pytest.raises(UsageError, match=rf"data: codec other; b.safetensors .* {same}"):
+        handover.check_encoders(bundle_, {"codec": "other"}, "data")
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):

@@ -135,6 +135,17 @@ def test_stage_two_starts_from_the_average_of_stage_one_and_names_the_base(
     assert np.abs(average - moved).max() < 0.02
 
 
+def test_data_that_other_encoders_made_is_refused(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    loop.train(settings(), Toy(), Feed(codec="one"), first, {})
+    run = settings(init_from=str(first), num_steps=2)
+    with pytest.raises(
+        UsageError, match=r"data\.path: codec two; .* with codec one"
+    ):
+        loop.train(run, Toy(), Feed(codec="two"), second, {})
+    assert loop.train(run, Toy(), Feed(codec="one"), second, {}).finished
+
+
 def test_a_frozen_part_without_weights_is_refused(tmp_path):
     with pytest.raises(UsageError, match="no weights for the frozen denoiser/dit/kernel"):
         loop.train(settings(groups=FROZEN), Toy(), Feed(), tmp_path, {})

@@ -54,8 +54,9 @@ class Toy:
 class Feed:
     """Batches that are a function of their number; number `bad` holds a NaN."""
 
-    def __init__(self, bad: int = -1, samples: int = 4) -> None:
+    def __init__(self, bad: int = -1, samples: int = 4, codec: str = "") -> None:
         self.bad, self.samples = bad, samples
+        self.encoders = {"codec": codec} if codec else {}
         self.opened: list[int] = []
 
     def train(self, start: int) -> Iterator[dict[str, np.ndarray]]:

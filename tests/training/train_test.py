@@ -21,17 +21,20 @@ def data(**changes) -> train.Data:
 @pytest.fixture
 def opened(monkeypatch) -> list:
     """What the loader was asked for; it counts."""
-    from data_pipeline.grain import loader
+    from data_pipeline.grain import loader, source
 
     calls: list = []
 
     def batches(config, seed, start_batch=0, encoders=None, widths=None):
-        calls.append(SimpleNamespace(config=config, seed=seed, start=start_batch, widths=widths))
+        call = SimpleNamespace(config=config, seed=seed, start=start_batch, widths=widths)
+        call.encoders = encoders
+        calls.append(call)
         while True:
             yield {"id": np.array([start_batch])}
             start_batch += 1
 
     monkeypatch.setattr(loader, "batches", batches)
+    monkeypatch.setattr(source, "read_metadata", lambda path: {"encoders": {"codec": path}})
     return calls
 
 
@@ -53,6 +56,7 @@ def test_held_out_batches_are_the_same_each_time(opened):
         assert [batch["id"][0] for batch in feed.held_out()] == [0, 1]
     assert {call.config.path for call in opened} == {"OTHER"}
     assert {call.seed for call in opened} == {0}
+    assert [call.encoders for call in opened] == [{"codec": "DATA"}] * 2  # those of `path`
 
 
 def test_without_held_out_data_nothing_is_judged(opened):

@@ -1,4 +1,3 @@
-import dataclasses
 import functools
 import json
 import pathlib
@@ -17,6 +16,7 @@ from data_pipeline.build.config import BuildConfig
 from data_pipeline.grain.loader import LoaderConfig, batches
 from data_pipeline.grain.source import RecordSource
 from ft_jax.checkpoints import bundle
+from ft_jax.checkpoints.tree import fingerprint
 from ft_jax.config import build, to_dict
 from ft_jax.errors import UsageError
 from ft_jax.media import video
@@ -214,10 +214,10 @@ def test_other_weights_are_refused_by_the_loader(
 
 
 def test_normalisation_of_the_latents_belongs_to_the_fingerprint() -> None:
-    params, codec = parts(0)["codec"], system().codec
-    shifted = dataclasses.replace(codec, mean=(0.2,) * 16)
-    assert latents.fingerprint(codec, params) == latents.fingerprint(codec, dict(params))
-    assert latents.fingerprint(codec, params) != latents.fingerprint(shifted, params)
+    params, codec = parts(0)["codec"], to_dict(system().codec)
+    shifted = codec | {"mean": [0.2] * 16}
+    assert fingerprint(codec, params) == fingerprint(codec, dict(params))
+    assert fingerprint(codec, params) != fingerprint(shifted, params)
 
 
 @pytest.mark.parametrize(
