@@ -51,7 +51,7 @@ def write(
     shutil.rmtree(beside, ignore_errors=True)
     written = beside / "tfds"
     written.mkdir(parents=True)
-    version = f"{schema.VERSION}.0.0"
+    version = tfds.core.Version(f"{schema.VERSION}.0.0")
     identity = tfds.core.DatasetIdentity(
         name="talking_clips", version=version, data_dir=str(written), module_name=__name__
     )
