@@ -94,8 +94,15 @@ def commands(plan: Plan, phase: str) -> list[list[str]]:
     if phase == "encoders":
         return [joined(plan, out / "encoders.safetensors", [out / name for name in ENCODERS])]
     if phase == "bundle":
+        encoders = out / "encoders.safetensors"
         last = "clip" if plan.skip_stage_2 else "frame"
-        return [joined(plan, plan.bundle, [out / "encoders.safetensors", plan.arm / last])]
+        whole = joined(plan, plan.bundle, [encoders, plan.arm / last])
+        # What stage 1 had learned, for the demo to compare with: the branches alone.
+        earlier = joined(
+            plan, plan.arm / "bundle_stage1.safetensors", [encoders, plan.arm / "clip"]
+        )
+        earlier.append("--keep=denoiser/(audio|identity|motion)/.*")
+        return [whole] if plan.skip_stage_1 or plan.skip_stage_2 else [whole, earlier]
     return [] if is_skipped(plan, phase) else [training(plan, phase)]
 
 

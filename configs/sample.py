@@ -25,6 +25,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.sampler.guidance.audio = 4.5  # 1 switches it off; useful range 3-7, higher: wider lips
 
     c.negative_prompt = ""  # "" is the dropped prompt of training
+    c.hearing = "frame"  # or "clip": all speech of a window for each of its frames (stage 1 alone)
     c.overlap = 3  # latent frames (of 4 frames each) that the windows of a long clip share
 
     c.framing = ConfigDict()  # of a picture that does not have the model's aspect ratio

@@ -44,6 +44,7 @@ from ft_jax.typing import Params
 SHIPPED = pathlib.Path(__file__).parents[1] / "assets" / "mini.safetensors"
 SPEECH_RATE = 16_000
 BRANCHES = ("audio", "identity", "motion")
+HEARING = ("frame", "clip")
 NO_OTHER_FACE = "no face found in the identity picture; it is not used"
 ROWS_AT_ONCE = 32  # windows whose conditions are held in memory together
 Progress = Callable[[int, int], None]
@@ -57,14 +58,21 @@ class Config:
     Attributes:
       sampler: Steps, noise levels and guidance.
       negative_prompt: Text of the unconditional branch; "" is the dropped prompt of training.
+      hearing: "frame", each latent frame hears its own moment, as after stage 2; or "clip", all
+        speech of the window, as stage 1 alone was trained.
       overlap: Latent frames that the windows of a long clip share.
       framing: How pictures are cropped.
     """
 
     sampler: SamplerConfig = dataclasses.field(default_factory=SamplerConfig)
     negative_prompt: str = ""
+    hearing: str = "frame"
     overlap: int = 3
     framing: Framing = dataclasses.field(default_factory=Framing)
+
+    def __post_init__(self) -> None:
+        if self.hearing not in HEARING:
+            raise UsageError(f"hearing: got {self.hearing!r}; expected one of {HEARING}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,7 +224,7 @@ class Pipeline:
         )
         portraits, conditions = self._conditions(requests, plans)
         negative = self._encoders.prompts([self.cfg.negative_prompt])
-        heard = conditions.audio_features
+        heard, by_frame = conditions.audio_features, self.cfg.hearing == "frame"
         made = sampler.sample(
             self._params["denoiser"],
             self.system.denoiser,
@@ -226,7 +234,7 @@ class Pipeline:
                 conditions=conditions,
                 negative_text=np.repeat(negative, len(noise), axis=0),
                 windows=None
-                if heard is None
+                if heard is None or not by_frame
                 else frame_windows(heard.shape[1], self.system.frames),
                 overlap=None if windows == 1 else _overlap(ids, plans),
             ),

@@ -11,8 +11,9 @@ from ft_jax.checkpoints import bundle
 from ft_jax.config import build, to_dict
 from ft_jax.errors import UsageError
 from ft_jax.models.system import System
+from ft_jax.sampling import sampler
 from ft_jax.sampling.conditions import Encoders
-from ft_jax.sampling.pipeline import Config, Pipeline, Request
+from ft_jax.sampling.pipeline import HEARING, Config, Pipeline, Request
 from ft_jax.sampling.portrait import NO_FACE
 
 LONG = 1.3  # seconds; three windows
@@ -53,6 +54,33 @@ CHANGES: dict[str, dict[str, Any]] = {
     "expression": {"expression": 1.0},
     "body": {"body": 0.0},
 }
+
+
+@pytest.mark.parametrize("hearing", HEARING)
+def test_what_a_frame_hears_is_a_setting(
+    pipeline: Pipeline,
+    params: dict[str, Any],
+    picture: np.ndarray,
+    speech: Any,
+    hearing: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[Any] = []
+    sample_ = sampler.sample
+
+    def spy(*arguments: Any) -> Any:
+        asked.append(arguments[3].windows)
+        return sample_(*arguments)
+
+    monkeypatch.setattr(sampler, "sample", spy)
+    chosen = dataclasses.replace(pipeline.cfg, hearing=hearing)
+    Pipeline(pipeline.system, params, chosen).generate(Request(picture, speech(0.5)))
+    assert [windows is None for windows in asked] == [hearing == "clip"]
+
+
+def test_an_unknown_way_of_hearing_is_refused() -> None:
+    with pytest.raises(UsageError, match="hearing: got 'word'"):
+        Config(hearing="word")
 
 
 @pytest.mark.parametrize("name", CHANGES)

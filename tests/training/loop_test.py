@@ -139,9 +139,7 @@ def test_data_that_other_encoders_made_is_refused(tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     loop.train(settings(), Toy(), Feed(codec="one"), first, {})
     run = settings(init_from=str(first), num_steps=2)
-    with pytest.raises(
-        UsageError, match=r"data\.path: codec two; .* with codec one"
-    ):
+    with pytest.raises(UsageError, match=r"data\.path: codec two; .* with codec one"):
         loop.train(run, Toy(), Feed(codec="two"), second, {})
     assert loop.train(run, Toy(), Feed(codec="one"), second, {}).finished
 

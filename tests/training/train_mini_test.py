@@ -32,6 +32,7 @@ def test_every_phase_feeds_the_next():
     assert "--config.init_from=OUT/base" in made["clip"][0]
     assert "--config.init_from=OUT/clip" in made["frame"][0]
     assert made["bundle"][0].endswith("OUT/encoders.safetensors OUT/frame")
+    assert "OUT/encoders.safetensors OUT/clip" in made["bundle"][1]
 
 
 def test_training_never_sees_what_is_held_out():

@@ -9,6 +9,7 @@ import pytest
 from configs import codec, stage1_clip
 from ft_jax.cli import train
 from ft_jax.errors import UsageError
+from ft_jax.sharding import mesh
 from ft_jax.training.stages import Reads
 
 
@@ -82,6 +83,21 @@ def test_wrong_settings_are_named_by_their_flag():
         place[key] = value
         with pytest.raises(UsageError, match=name):
             train.prepare(changed)
+
+
+@pytest.mark.parametrize(
+    ("axes", "samples", "cores", "devices"),
+    [
+        ({}, 16, 2, 2),
+        ({}, 16, 6, 4),  # not 6: it must divide the samples
+        ({}, 3, 2, 1),
+        ({"fsdp": 2}, 16, 8, 8),
+        ({"fsdp": 2}, 16, 1, 2),  # what is asked for is simulated
+        ({"data": 1, "context": 4}, 16, 2, 4),
+    ],
+)
+def test_without_an_accelerator_cores_are_devices(axes, samples, cores, devices):
+    assert train.cpu_devices(mesh.Config(**axes), samples, cores) == devices
 
 
 def test_an_unknown_stage_is_refused():
