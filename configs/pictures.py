@@ -18,4 +18,5 @@ def get_config(arg: str = "mini") -> ConfigDict:
     c.task.frames = 1
     c.data.batch_size = 2 if arg == "tiny" else 16
     c.optim.schedule.kind = "constant"
+    c.optim.schedule.rate = 2e-3
     return c

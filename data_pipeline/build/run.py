@@ -152,8 +152,11 @@ def _first_pass(
     done = len(clips) - sum(map(len, pending))
     bar = tqdm(total=len(clips), initial=done, desc=f"{folder.name}: clips", unit="clip")
     with bar, _mapper(workers) as spread:
-        for chunk in pending:
-            results = list(spread(functools.partial(_attempt, job), chunk))
+        attempts = spread(functools.partial(_attempt, job), pending[0] if pending else [])
+        for number, chunk in enumerate(pending, start=1):
+            results = list(attempts)
+            if number < len(pending):  # the workers go on while the encoders run here
+                attempts = spread(functools.partial(_attempt, job), pending[number])
             usable = [found for found, _ in results if found is not None]
             stored = {record["id"]: record for record in job.encode(usable)} if usable else {}
             for clip, (_, reason) in zip(chunk, results, strict=True):
