@@ -28,7 +28,11 @@ def get_config(arg: str = "mini") -> ConfigDict:
     c.task.drop.audio = 0.1
     c.task.drop.text = 0.1
     c.task.drop.identity = 0.1
-    c.task.lip_probability = 0.0  # of counting the lips alone
+    c.task.lip = ConfigDict()
+    c.task.lip.probability = 0.0  # of a sample whose lips count
+    c.task.lip.counts = "alone"  # or "added" to the whole frame
+    c.task.lip.mean_over = "region"  # or the whole "frame": lips then weigh next to nothing
+    c.task.lip.without = "whole"  # a clip without a usable mask: the whole frame, or "nothing"
     c.task.identity = True  # False: the branch does not exist
     c.task.motion = True
     return c

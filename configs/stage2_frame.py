@@ -3,7 +3,7 @@ r"""Stage 2: frame-level lip alignment, from the averaged weights of stage 1.
   python -m ft_jax.cli.train --config=configs/stage2_frame.py:mini --workdir=outputs/frame \
       --config.data.path=outputs/records --config.init_from=outputs/clip
 
-Ablations: --config.task.lip_probability=0 (no lip mask); frame level only: init_from the base and
+Ablations: --config.task.lip.probability=0 (no lip mask); frame level only: init_from the base and
 --config.init_require='denoiser/dit/.*'; branches as in stage 1.
 Paper: about 20,000 steps at 1e-4, lips alone with probability 0.8.
 """
@@ -20,6 +20,6 @@ def get_config(arg: str = "") -> ConfigDict:
     c.stage = "frame"
     c.num_steps = 4 if arg == "tiny" else (5000 if is_small else 20_000)
     c.init_require = ".*"  # all of stage 1
-    c.task.lip_probability = 0.8  # paper: 1 - eta
+    c.task.lip.probability = 0.8  # paper: 1 - eta
     c.optim.schedule.kind = "cosine"
     return c

@@ -127,7 +127,7 @@ def test_the_papers_numbers_are_the_defaults():
     assert one.optim.schedule.rate == two.optim.schedule.rate == 1e-4
     assert one.optim.schedule.kind == "constant" and two.optim.schedule.kind == "cosine"
     assert set(one.task.drop.to_dict().values()) == {0.1}
-    assert (one.task.lip_probability, two.task.lip_probability) == (0.0, 0.8)
+    assert (one.task.lip.probability, two.task.lip.probability) == (0.0, 0.8)
     assert one.model.denoiser.identity.weight == 0.5
     assert one.model == settings("stage1_clip", "wan_14b").model
 
@@ -178,5 +178,5 @@ def test_switched_off_branches_leave_no_parameters():
     assert set(stage.abstract()["denoiser"]) == {"dit", "audio"}
     assert stage.system["denoiser"]["identity"] is None
     fields = {field.name for field in dataclasses.fields(stage.cfg)}
-    assert {"identity", "motion", "lip_probability"} <= fields
+    assert {"identity", "motion", "lip"} <= fields
     assert not {"identity", "expression", "body"} & set(stage.reads.fields)

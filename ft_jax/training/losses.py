@@ -7,12 +7,15 @@ weigh next to nothing beside a whole-frame loss, and a plain mean would explode 
 Source: paper sec. 3.2 eq. 3 (L' = M * L); normalisation ours. Tests: tests/training/losses_test.py.
 """
 
+import dataclasses
 from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, Num
+
+from ft_jax.errors import UsageError
 
 LEAST_AREA = 0.01
 """Share of the latent grid below which a lip region counts as this large."""
@@ -38,14 +41,50 @@ def region(error: Float[Array, "b t h w"], mask: Float[Array, "b t h w"]) -> Flo
     return jnp.sum(error * mask, axis=(1, 2, 3)) / jnp.maximum(area, least)
 
 
+@dataclasses.dataclass(frozen=True)
+class Lip:
+    """How lips count; the first of each pair of words is the default of configs/.
+
+    Attributes:
+      probability: Of a sample being one whose lips count (paper: 1 - eta); 0: never.
+      counts: "alone", instead of the whole frame; or "added" to it.
+      mean_over: The "region"; or the whole "frame", as the paper's M * L read literally.
+      without: What a chosen sample without a usable mask counts: the "whole" frame, or "nothing".
+    """
+
+    probability: float
+    counts: str
+    mean_over: str
+    without: str
+
+    def __post_init__(self) -> None:
+        for name, words in LIP_WORDS.items():
+            if getattr(self, name) not in words:
+                value = getattr(self, name)
+                raise UsageError(f"lip.{name}: {value!r}; expected {' or '.join(words)}")
+
+
+LIP_WORDS = {
+    "counts": ("alone", "added"),
+    "mean_over": ("region", "frame"),
+    "without": ("whole", "nothing"),
+}
+
+
 def lip_or_whole(
     error: Float[Array, "b t h w"],
     mask: Float[Array, "b t h w"],
-    lips_only: Bool[Array, " b"],
+    chosen: Bool[Array, " b"],
+    lip: Lip,
 ) -> Float[Array, " b"]:
-    """The lip region for the samples in `lips_only` that have one, the whole frame for the rest."""
+    """The loss of each sample: of its lips if it is `chosen` and has some, else of the frame."""
+    frame = whole(error)
+    lips = region(error, mask) if lip.mean_over == "region" else whole(error * mask)
+    if lip.counts == "added":
+        lips = lips + frame
+    rest = frame if lip.without == "whole" else jnp.zeros_like(frame)
     usable = jnp.any(mask > 0, axis=(1, 2, 3))
-    return jnp.where(lips_only & usable, region(error, mask), whole(error))
+    return jnp.where(chosen, jnp.where(usable, lips, rest), frame)
 
 
 def weighted(terms: Mapping[str, jax.Array], weights: Mapping[str, float]) -> Float[Array, ""]:

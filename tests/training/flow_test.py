@@ -19,8 +19,7 @@ SAMPLES = 512
 def stage(kind: str, **changes: Any) -> flow.Flow:
     c = {"clip": stage1_clip, "base": stage1_clip, "frame": stage2_frame}[kind].get_config("tiny")
     c.stage = kind
-    for name, value in changes.items():
-        c.task[name] = value
+    c.task.update(changes)
     return train.prepare(c.to_dict())[1]
 
 
@@ -130,7 +129,7 @@ def test_most_samples_of_stage_two_count_the_lips_alone(told):
 
 
 def test_without_the_lip_mask_stage_two_counts_whole_frames(told):
-    value, metrics = loss(stage("frame", lip_probability=0.0), randomness.step_key(0, 0), True)
+    value, metrics = loss(stage("frame", lip={"probability": 0.0}), randomness.step_key(0, 0), True)
     assert float(value) == pytest.approx(float(metrics["whole"]), rel=1e-6)
     assert told
 

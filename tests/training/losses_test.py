@@ -1,11 +1,15 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ft_jax.errors import UsageError
 from ft_jax.training import losses
 
 SHAPE = (3, 5, 8, 8)
+LIP = losses.Lip(0.8, "alone", "region", "whole")
 
 
 @pytest.fixture
@@ -46,9 +50,33 @@ def test_a_mask_of_one_cell_does_not_explode(error):
 def test_samples_without_a_usable_mask_count_the_whole_frame(error):
     mask = lips(slice(4, 6), slice(2, 6)).at[1].set(0.0)
     chosen = jnp.array([True, True, False])
-    each = losses.lip_or_whole(error, mask, chosen)
+    each = losses.lip_or_whole(error, mask, chosen, LIP)
     whole, region = losses.whole(error), losses.region(error, mask)
     np.testing.assert_array_equal(each, jnp.array([region[0], whole[1], whole[2]]))
+    lip = dataclasses.replace(LIP, without="nothing")
+    each = losses.lip_or_whole(error, mask, chosen, lip)
+    np.testing.assert_array_equal(each, jnp.array([region[0], 0.0, whole[2]]))
+
+
+def test_lips_may_be_added_and_may_be_averaged_over_the_frame(error):
+    mask = lips(slice(4, 6), slice(2, 6))
+    share = 8 / 64  # of the frame that the lips cover
+    chosen = jnp.array([True, True, False])
+    whole, region = losses.whole(error), losses.region(error, mask)
+    wanted = {
+        ("alone", "frame"): share * region,
+        ("added", "region"): whole + region,
+        ("added", "frame"): whole + share * region,
+    }
+    for (counts, mean_over), values in wanted.items():
+        lip = dataclasses.replace(LIP, counts=counts, mean_over=mean_over)
+        each = losses.lip_or_whole(error, mask, chosen, lip)
+        np.testing.assert_allclose(each, jnp.where(chosen, values, whole), rtol=1e-5)
+
+
+def test_other_words_for_how_lips_count_are_refused():
+    with pytest.raises(UsageError, match=r"lip\.counts: 'twice'; expected alone or added"):
+        dataclasses.replace(LIP, counts="twice")
 
 
 def test_a_weight_without_a_term_is_refused():

@@ -51,7 +51,7 @@ class Config:
 
     noise: flow.Config
     drop: Drop
-    lip_probability: float  # of counting the lips alone, per sample (paper: 1 - eta); 0: never
+    lip: losses.Lip
     identity: bool  # whether the branch exists
     motion: bool
 
@@ -120,10 +120,10 @@ class Flow:
         predicted = fantasy.apply(params, self._model, noisy, sigma, conditions, windows)
         error = losses.squared_error(predicted, flow.velocity(clean, noise))
         mask = batch["lip_mask"].astype(jnp.float32) / 255.0
-        lips_only = jnp.zeros((samples,), bool)
+        chosen = jnp.zeros((samples,), bool)
         if train:
-            lips_only = randomness.happens(key, "lip", self.cfg.lip_probability, samples)
-        each = losses.lip_or_whole(error, mask, lips_only)
+            chosen = randomness.happens(key, "lip", self.cfg.lip.probability, samples)
+        each = losses.lip_or_whole(error, mask, chosen, self.cfg.lip)
         each = each * flow.loss_weight(sigma, self.cfg.noise)
         everywhere, lips = losses.whole(error), losses.region(error, mask)
         metrics = {"whole": jnp.mean(everywhere), "lips": jnp.mean(lips)}
