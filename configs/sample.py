@@ -23,6 +23,8 @@ def get_config(arg: str = "") -> ConfigDict:
     c.sampler.guidance = ConfigDict()
     c.sampler.guidance.text = 5.0  # 1 switches it off; useful range 1-7
     c.sampler.guidance.audio = 4.5  # 1 switches it off; useful range 3-7, higher: wider lips
+    c.sampler.guidance.identity = True  # False: the unconditional branch does not know the face
+    c.sampler.guidance.motion = True  # False: nor the intensities; it has neutral ones
 
     c.negative_prompt = ""  # "" is the dropped prompt of training
     c.hearing = "frame"  # or "clip": all speech of a window for each of its frames (stage 1 alone)

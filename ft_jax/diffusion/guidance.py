@@ -5,8 +5,9 @@
   v_full  prompt and speech          v_text  prompt, no speech          v_none  negative prompt,
                                                                                 no speech
 
-The first frame, identity and motion are the same in all three. "No speech" is the audio term times
-0, not silence through the speech encoder. With text guidance 1 the third prediction cancels.
+The first frame is the same in all three; identity and motion are too, unless settings say
+otherwise. "No speech" is the audio term times 0, not silence through the speech encoder. With text
+guidance 1 the third prediction cancels.
 
 Source: FantasyTalking sec. 3.5; wan_video.py of the release. Some ports hear speech in the negative
 pass: this cuts its weight from `audio` to `audio - (text - 1)`.
@@ -21,10 +22,12 @@ from jaxtyping import Array, Float
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Strength of both; 1 and 1 is the plain conditional prediction."""
+    """Strength of both, 1 and 1 is the plain conditional prediction; what v_none knows."""
 
     text: float = 5.0
     audio: float = 4.5
+    identity: bool = True  # whether v_none knows the face
+    motion: bool = True  # whether it knows the intensities, or has neutral ones
 
     @property
     def branches(self) -> int:

@@ -34,6 +34,7 @@ from flax.core import meta
 from jaxtyping import Array, Float
 
 from ft_jax.models import audio, dit, identity, motion
+from ft_jax.models.motion import NEUTRAL
 from ft_jax.models.term import AudioWindows, Term
 from ft_jax.typing import Params
 
@@ -250,16 +251,21 @@ def _precision(cfg: Config) -> Any:
 
 
 def for_guidance(
-    conditions: Conditions, negative_text: Float[Array, "b s cs"] | None
+    conditions: Conditions,
+    negative_text: Float[Array, "b s cs"] | None,
+    identity: bool = True,
+    motion: bool = True,
 ) -> Conditions:
     """One batch for the guidance branches: [full, text only, unconditional].
 
-    The rows that hear speech come first and alone carry audio features. Identity, image and motion
-    are the same in all branches.
+    The rows that hear speech come first and alone carry audio features. The image is the same in
+    all branches.
 
     Args:
       conditions: b rows.
       negative_text: Text of the unconditional branch; None (text guidance 1) leaves it out.
+      identity: Whether the unconditional branch knows the face; else its term is 0 there.
+      motion: Whether it knows the intensities; else they are neutral there.
 
     Returns:
       Conditions of 3b rows, or 2b.
@@ -270,6 +276,15 @@ def for_guidance(
         dataclasses.replace(conditions, audio_features=None, audio_scale=None),
     )
     text = [conditions.text_tokens] * 2 + ([] if negative_text is None else [negative_text])
+    last = jnp.arange(len(stacked.text_tokens)) >= 2 * len(conditions.text_tokens)
+    if stacked.identity is not None and not identity:
+        scale = _scale(stacked.identity_scale, stacked.identity)
+        stacked = dataclasses.replace(stacked, identity_scale=jnp.where(last, 0.0, scale))
+    if stacked.expression is not None and stacked.body is not None and not motion:
+        expression, body = (
+            jnp.where(last, NEUTRAL, each) for each in (stacked.expression, stacked.body)
+        )
+        stacked = dataclasses.replace(stacked, expression=expression, body=body)
     return dataclasses.replace(
         stacked,
         text_tokens=jnp.concatenate(text),

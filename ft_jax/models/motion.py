@@ -23,6 +23,8 @@ from ft_jax.nn.embed import timestep_sinusoid
 from ft_jax.nn.linear import Linear
 from ft_jax.nn.norm import LayerNorm
 
+NEUTRAL = 0.5  # the intensity of the median clip
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:

@@ -35,6 +35,7 @@ from ft_jax.errors import UsageError
 from ft_jax.media.image import Framing
 from ft_jax.models import fantasy, system
 from ft_jax.models.audio import frame_windows
+from ft_jax.models.motion import NEUTRAL
 from ft_jax.sampling import long_video, portrait, sampler
 from ft_jax.sampling.conditions import Encoders
 from ft_jax.sampling.long_video import Plan
@@ -94,8 +95,8 @@ class Request:
     speech: Float32[np.ndarray, " x"]
     prompt: str = ""
     face_picture: UInt8[np.ndarray, "_ _ 3"] | None = None
-    expression: Intensity = 0.5
-    body: Intensity = 0.5
+    expression: Intensity = NEUTRAL
+    body: Intensity = NEUTRAL
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -157,7 +157,7 @@ def _prepare(
 ) -> fantasy.Prepared:
     if cfg.branches > 1:
         negative = negative_text if cfg.branches == 3 else None
-        conditions = fantasy.for_guidance(conditions, negative)
+        conditions = fantasy.for_guidance(conditions, negative, cfg.identity, cfg.motion)
     return fantasy.prepare(params, model, conditions, windows)
 
 

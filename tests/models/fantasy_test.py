@@ -128,6 +128,17 @@ def test_one_guidance_batch_equals_its_branches_one_by_one(branches):
     np.testing.assert_allclose(found, jnp.concatenate(expected), atol=2e-6)
 
 
+def test_the_unconditional_branch_may_know_neither_face_nor_intensities():
+    _, _, conditions = small.inputs()
+    rows = len(conditions.text_tokens)
+    stacked = fantasy.for_guidance(conditions, conditions.text_tokens, False, False)
+    np.testing.assert_array_equal(stacked.identity_scale, [1.0] * 2 * rows + [0.0] * rows)
+    for name in ("expression", "body"):
+        given = getattr(conditions, name)
+        wanted = jnp.concatenate([given, given, jnp.full_like(given, 0.5)])
+        np.testing.assert_array_equal(getattr(stacked, name), wanted)
+
+
 def test_every_parameter_names_its_axes():
     mesh = make(MeshConfig(data=1), jax.devices()[:1])
     tree = fantasy.abstract_params(small.CONFIG)
