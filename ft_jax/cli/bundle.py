@@ -46,7 +46,9 @@ def main(arguments: list[str]) -> None:
         handover.check_encoders(source, encoders, out)
     kept, _ = split(parts, lambda path: re.fullmatch(_KEEP.value, path) is not None)
     if not kept:
-        raise UsageError(f"--keep: {_KEEP.value!r} matches no parameter; expected one that does")
+        raise UsageError(
+            f"--keep: {_KEEP.value!r} matches no parameter; expected a pattern of whole paths"
+        )
     bundle.save(out, to_dict(system), kept)
     print(f"{out}: {', '.join(sorted(kept))}")
 
