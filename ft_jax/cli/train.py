@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from ft_jax.cli import entry
+from ft_jax.cli import entry, memory
 
 _CONFIG = entry.define_config("configs/stage1_clip.py:mini")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints and log.jsonl.")
@@ -138,6 +138,7 @@ def main(arguments: list[str]) -> int:
 
     if arguments:
         raise UsageError(f"{arguments[0]}: no such argument; expected flags only (see --help)")
+    memory.keep()
     workdir = entry.need("workdir", "a folder for the run")
     # The same command again finds its compiled step here.
     jax.config.update("jax_compilation_cache_dir", f"{workdir}/compiled")
