@@ -28,7 +28,7 @@ from ft_jax.config import build
 from ft_jax.errors import UsageError
 from ft_jax.eval import identity, numbers
 from ft_jax.eval.instrument import Instrument
-from ft_jax.sampling.pipeline import SHIPPED, Config, Pipeline
+from ft_jax.sampling.pipeline import Config, Pipeline
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -75,7 +75,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     folder = ROOT / "outputs" / "demo"
-    parser.add_argument("--weights", type=Path, default=SHIPPED, help="a bundle")
+    parser.add_argument("--weights", type=Path, default=bundle.SHIPPED, help="a bundle")
     parser.add_argument("--out", type=Path, default=folder / "numbers.json")
     parser.add_argument("--folder", type=Path, default=folder / "numbers", help="for the clips")
     parser.add_argument("--pairs", type=int, default=200, help="held-out face x speech pairs")
@@ -97,6 +97,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measures the rows one after the other; each is written as soon as it is known."""
     args = parse(argv)
+    bundle.check(args.weights)
     draw_world(args)
     bench = open_bench(args)
     about = {

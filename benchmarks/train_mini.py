@@ -6,8 +6,8 @@ r"""The model that ships, again from nothing: every phase by the public commands
     python benchmarks/train_mini.py --without_identity       clip, frame and bundle without a branch
     python benchmarks/train_mini.py --set clip.num_steps=500 --set clip.optim.schedule.rate=5e-4
 
-    world pixels pictures codec speech alignment face landmarks encoders records base clip frame
-    bundle
+    world pixels pictures crops codec speech alignment face landmarks encoders records base clip
+    frame bundle
 
 A phase that is done is left as it is, one that was stopped goes on. Arms (stages or branches left
 out) share everything up to `base` and lie in a folder of their own. At the end: the numbers of each
@@ -34,11 +34,14 @@ from ft_jax.errors import UsageError
 
 ROOT = Path(__file__).resolve().parent.parent
 PHASES = (
-    "world pixels pictures codec speech alignment face landmarks encoders records base clip frame"
-    " bundle"
+    "world pixels pictures crops codec speech alignment face landmarks encoders records base clip"
+    " frame bundle"
 ).split()
 ENCODERS = ("codec", "speech", "alignment", "face", "landmarks")
+EARLIER = {"crops": "pictures", "codec": "crops"}
+"""The codec learns in three phases; each starts from this one."""
 CONFIGS = {"base": "base_i2v", "clip": "stage1_clip", "frame": "stage2_frame"}
+TRAINED = (*EARLIER.values(), *ENCODERS, *CONFIGS)
 SHAPES = {"mini": (33, 64, 48), "tiny": (17, 16, 16)}
 """Frames, side of the picture, side of a face crop."""
 
@@ -115,8 +118,8 @@ def training(plan: Plan, phase: str) -> list[str]:
         "data.path": data / "train",
         "data.held_out": data / "heldout",
     }
-    if phase == "codec":
-        settings |= {"init_from": plan.out / "pictures", "init_require": ".*"}
+    if phase in EARLIER:
+        settings |= {"init_from": plan.out / EARLIER[phase], "init_require": ".*"}
     if phase == "clip" or (phase == "frame" and plan.skip_stage_1):
         settings |= {"init_from": plan.out / "base", "init_require": "denoiser/dit/.*"}
     elif phase == "frame":
@@ -229,7 +232,7 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Plan, list[str]]:
     settings = []
     for change in changes:
         phase, dot, text = change.partition(".")
-        if not dot or "=" not in text or phase not in ("pictures", *ENCODERS, *CONFIGS):
+        if not dot or "=" not in text or phase not in TRAINED:
             raise UsageError(f"--set: {change!r}; expected PHASE.KEY=VALUE of a trained phase")
         settings.append((phase, text))
     return Plan(settings=tuple(settings), **given), [p for p in PHASES if p in phases]

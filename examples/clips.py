@@ -145,7 +145,8 @@ def _written(out: Path, asked: Wanted, clip: Clip, heard: sound.Sound) -> dict[s
     path = out / "clips" / f"{asked.name}.mp4"
     scale = max(1, SHOWN // min(clip.frames.shape[1:3]))
     video.write(path, clip.frames, clip.fps, heard.track, scale=scale)
-    still = video.enlarge(clip.frames[:1], scale)[0]
+    middle = len(clip.frames) // 2  # the first frame is the portrait in all of them
+    still = video.enlarge(clip.frames[middle : middle + 1], scale)[0]
     Image.fromarray(still).save(path.with_suffix(".png"))
     return {
         "file": f"clips/{path.name}",

@@ -27,13 +27,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a file
 
 from examples.report import write_page
 from examples.steps import Failed, Report, Step, Steps
+from ft_jax.checkpoints import bundle
 from ft_jax.cli import compiled
 from ft_jax.errors import UsageError
-from ft_jax.media import file
 
 ROOT = Path(__file__).resolve().parent.parent
-SHIPPED = ROOT / "ft_jax" / "assets" / "mini.safetensors"
-STAGE_1 = ROOT / "ft_jax" / "assets" / "mini_stage1.safetensors"
 FACE_SEED, TRAIN_SEED = 100, 4242
 COUNT = 9  # of steps
 
@@ -59,6 +57,11 @@ class Plan:
     steps: int = 40
     batch: int = 8
     frames: int = 33
+
+    @property
+    def stage_1(self) -> Path:
+        """Where the branches as stage 1 left them lie, if anywhere: beside the weights."""
+        return self.weights.with_name(f"{self.weights.stem}_stage1.safetensors")
 
     @property
     def long_frames(self) -> int:
@@ -131,16 +134,15 @@ def draw_face(plan: Plan, steps: Steps) -> None:
 
 def generate(plan: Plan, steps: Steps) -> None:
     """The clips of the page."""
-    stage_1 = STAGE_1 if plan.weights == SHIPPED else None
     step = Step(
         "clips",
         "generating clips",
         60,
-        [mark(plan.weights), mark(STAGE_1)],
+        [mark(plan.weights), mark(plan.stage_1)],
         after=["face", "long"],
         makes=[plan.out / "clips.json"],
     )
-    steps.call(step, lambda report: speak(report, plan.out, plan.weights, stage_1))
+    steps.call(step, lambda report: speak(report, plan.out, plan.weights, plan.stage_1))
 
 
 def speak(report: Report, *recipe: Any) -> None:
@@ -219,25 +221,25 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=ROOT / "outputs" / "demo")
-    parser.add_argument("--weights", type=Path, default=SHIPPED, help="a bundle")
+    parser.add_argument("--weights", type=Path, default=bundle.SHIPPED, help="a bundle")
     args = parser.parse_args(argv)
     compiled.keep()
-    file.check(args.weights, "a bundle of weights (.safetensors)")
+    bundle.check(args.weights)
     plan = Plan(args.out.resolve(), args.weights.resolve())
     plan.out.mkdir(parents=True, exist_ok=True)
     steps = Steps(plan.out, COUNT)
     run(plan, steps)
-    page = write_page(plan.out, facts(plan.out, steps))
+    page = write_page(plan.out, facts(plan, steps))
     print(f"\n{page}\nopen it in a browser; the clips play with sound")
 
 
-def facts(out: Path, steps: Steps) -> dict[str, Any]:
+def facts(plan: Plan, steps: Steps) -> dict[str, Any]:
     """What the page says about the runs so far; the memory is kept for runs that reuse all."""
     usage = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     # This process and the largest command: they run side by side.
     peak = sum(resource.getrusage(who).ru_maxrss for who in usage)
     peak_gib = peak / (2**30 if sys.platform == "darwin" else 2**20)
-    kept = out / "facts.json"
+    kept = plan.out / "facts.json"
     if kept.is_file():
         peak_gib = max(peak_gib, json.loads(kept.read_text())["peak_gib"])
     found = {
@@ -245,6 +247,7 @@ def facts(out: Path, steps: Steps) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "machine": platform.platform(terse=True),
         "peak_gib": peak_gib,
+        "weights": None if plan.weights == bundle.SHIPPED else str(plan.weights),
     }
     kept.write_text(json.dumps(found))
     return found

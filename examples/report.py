@@ -35,7 +35,7 @@ def write_page(out: Path, facts: Row) -> Path:
         long_clip(clips),
         stages(out, clips, tuned, facts),
         *claims(out),
-        behind(made["caption"], facts),
+        behind(out, made["caption"], facts),
     ]
     target = out / "index.html"
     title = "A portrait and speech become a talking clip"
@@ -47,10 +47,11 @@ def write_page(out: Path, facts: Row) -> Path:
 def lead(facts: Row) -> str:
     """The sentence under the title."""
     spent = clock(sum(facts["steps"].values()))
+    model = f"the weights {facts['weights']}" if facts["weights"] else "the small model that ships"
     return (
         f"Everything below was made on this machine by make demo: {spent} on {facts['cores']} "
-        f"cores, at most {facts['peak_gib']:.1f} GiB of memory, with the small model that ships "
-        "with the package and data drawn on the spot. Nothing was fetched."
+        f"cores, at most {facts['peak_gib']:.1f} GiB of memory, with {model} and data drawn on "
+        "the spot. Nothing was fetched."
     )
 
 
@@ -100,8 +101,8 @@ def stages(out: Path, clips: Mapping[str, Row], tuned: Mapping[str, Row], facts:
     pairs = []
     if "stage_1" in clips:
         text = (
-            "Below the losses: the same clip without and with stage 2; only the weights of the "
-            "branches differ."
+            "Below the losses: the same clip as stage 1 alone makes it, where every frame hears "
+            "the whole speech, and with stage 2, where each hears its own moment."
         )
         pairs = [
             (
@@ -122,7 +123,7 @@ def stages(out: Path, clips: Mapping[str, Row], tuned: Mapping[str, Row], facts:
     return Section(
         "The two training stages",
         f"Both stages ran here, {clock(seconds)} together, on clips that were drawn, annotated "
-        "and encoded a moment before, starting from the shipped weights: that training runs is "
+        "and encoded a moment before, starting from these weights: that training runs is "
         f"what this shows, not that a minute improves a model. {text}",
         charts=[
             losses(logs["clip"], "Stage 1: the whole clip hears the whole speech"),
@@ -145,14 +146,15 @@ def claims(out: Path) -> list[Section]:
     return [Section("What was measured", text, rest=page.numbers_table(rows))] if rows else []
 
 
-def behind(caption: str, facts: Row) -> Section:
+def behind(out: Path, caption: str, facts: Row) -> Section:
     """How to do the same by hand, and how long each step took."""
     steps = [f"{seconds:7.0f} s  {name}" for name, seconds in facts["steps"].items()]
     lines = [
-        "python -m ft_jax.cli.generate --image outputs/demo/clips/portrait.png \\",
-        "    --audio outputs/demo/clips/own.mp4 --out clip.mp4 \\",
-        f"    --prompt '{caption}'",
-        "python -m ft_jax.cli.evaluate --clips outputs/demo/clips",
+        f"python -m ft_jax.cli.generate --image {out}/clips/portrait.png \\",
+        f"    --audio {out}/clips/own.mp4 --out clip.mp4 \\",
+        f"    --prompt '{caption}'"
+        + (f" --weights {facts['weights']}" if facts["weights"] else ""),
+        f"python -m ft_jax.cli.evaluate --clips {out}/clips",
         "",
         *steps,
         "",

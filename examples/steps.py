@@ -173,15 +173,17 @@ def _bar(label: str, usual: float, out: TextIO) -> Iterator[Report]:
     started, done = time.perf_counter(), threading.Event()
     reported: list[tuple[float, float]] = [(0.0, 0.0)]  # (seconds, share)
     is_live = out.isatty()
+    blocks = 0
 
     def report(share: float) -> None:
         reported.append((time.perf_counter() - started, min(max(share, 0.0), 1.0)))
 
     def draw() -> None:
+        nonlocal blocks
         passed = time.perf_counter() - started
         left = _left(passed, reported, usual)
         share = passed / max(passed + left, 1e-9)
-        blocks = round(share * _WIDTH)
+        blocks = max(blocks, round(share * _WIDTH))  # estimates waver, work done stays done
         bar = "█" * blocks + "░" * (_WIDTH - blocks)
         text = f"{label}  {bar}  {passed:.0f} s, about {left:.0f} s left"
         print(f"\r{text}\x1b[K" if is_live else text, end="" if is_live else "\n", file=out)

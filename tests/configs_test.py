@@ -21,7 +21,7 @@ from ft_jax.models import wav2vec2
 from ft_jax.sharding import mesh as meshes
 from ft_jax.training import origin, step
 
-SMALL = ("pictures", "codec", "speech", "alignment", "face", "landmarks", "base_i2v")
+SMALL = ("pictures", "crops", "codec", "speech", "alignment", "face", "landmarks", "base_i2v")
 BRANCHES = ("stage1_clip", "stage2_frame")
 CASES = [(name, size) for name in SMALL for size in ("mini", "tiny")]
 CASES += [(name, size) for name in BRANCHES for size in ("mini", "tiny", "wan_1_3b", "wan_14b")]

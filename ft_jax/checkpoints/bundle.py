@@ -20,6 +20,9 @@ from ft_jax.checkpoints.tree import flatten, unflatten
 from ft_jax.errors import UsageError
 from ft_jax.typing import Params
 
+SHIPPED = Path(__file__).parents[1] / "assets" / "mini.safetensors"
+"""The model that comes with the package."""
+
 
 def save(
     path: str | os.PathLike[str], system: Mapping[str, Any], parts: Mapping[str, Params]
@@ -55,8 +58,7 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Params
     """
     from safetensors import SafetensorError, safe_open
 
-    if not os.path.isfile(path):
-        raise UsageError(f"{path}: no such file; expected a bundle (.safetensors)")
+    check(path)
     try:
         with safe_open(str(path), framework="numpy") as file:
             metadata = file.metadata() or {}
@@ -69,6 +71,19 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Params
         if "/" not in key:
             raise UsageError(f"{path}: key {key!r} has no part; expected part/path/to/leaf")
     return json.loads(metadata["system"]), unflatten(leaves)
+
+
+def check(path: str | os.PathLike[str]) -> None:
+    """Raises a UsageError unless there is a file `path`, without reading it."""
+    if os.path.isfile(path):
+        return
+    if Path(path) == SHIPPED:
+        raise UsageError(
+            f"{path}: the small model is not in this version; expected it to be made (`make "
+            "train-mini`, hours on two cores: outputs/train_mini/bundle.safetensors) and to be "
+            "named with --weights"
+        )
+    raise UsageError(f"{path}: no such file; expected a bundle (.safetensors)")
 
 
 def part(path: str | os.PathLike[str], parts: Mapping[str, Params], name: str) -> Params:

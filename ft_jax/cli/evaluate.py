@@ -80,9 +80,8 @@ class Judge:
         from ft_jax.config import build
         from ft_jax.eval.instrument import Instrument
         from ft_jax.models.system import System
-        from ft_jax.sampling.pipeline import SHIPPED
 
-        self.weights = str(weights or SHIPPED)
+        self.weights = str(weights or bundle.SHIPPED)
         settings, parts = bundle.load(self.weights)
         self._system = build(System, settings, self.weights)
         params = bundle.part(self.weights, parts, "landmarks")

@@ -42,7 +42,6 @@ from ft_jax.sampling.long_video import Plan
 from ft_jax.sampling.sampler import Config as SamplerConfig
 from ft_jax.typing import Params
 
-SHIPPED = pathlib.Path(__file__).parents[1] / "assets" / "mini.safetensors"
 SPEECH_RATE = 16_000
 BRANCHES = ("audio", "identity", "motion")
 HEARING = ("frame", "clip")
@@ -155,12 +154,7 @@ class Pipeline:
         Raises:
           UsageError: The file is missing or is no bundle.
         """
-        if path is None and not SHIPPED.is_file():
-            raise UsageError(
-                f"{SHIPPED}: no such file; expected the shipped weights (make train-mini makes "
-                "them), or other weights to be named"
-            )
-        path = pathlib.Path(path or SHIPPED)
+        path = pathlib.Path(path or bundle.SHIPPED)
         settings, params = bundle.load(path)
         return cls(build(system.System, settings, str(path)), params, cfg)
 

@@ -41,6 +41,13 @@ def region(error: Float[Array, "b t h w"], mask: Float[Array, "b t h w"]) -> Flo
     return jnp.sum(error * mask, axis=(1, 2, 3)) / jnp.maximum(area, least)
 
 
+LIP_WORDS = {
+    "counts": ("alone", "added"),
+    "mean_over": ("region", "frame"),
+    "without": ("whole", "nothing"),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Lip:
     """How lips count; the first of each pair of words is the default of configs/.
@@ -62,13 +69,6 @@ class Lip:
             if getattr(self, name) not in words:
                 value = getattr(self, name)
                 raise UsageError(f"lip.{name}: {value!r}; expected {' or '.join(words)}")
-
-
-LIP_WORDS = {
-    "counts": ("alone", "added"),
-    "mean_over": ("region", "frame"),
-    "without": ("whole", "nothing"),
-}
 
 
 def lip_or_whole(

@@ -11,7 +11,13 @@ from examples import clips, demo, report
 from examples.steps import Step, Steps
 
 ROOT = Path(__file__).parents[2]
-FACTS = {"steps": {"clip": 31.0, "frame": 34.0}, "cores": 2, "machine": "Linux", "peak_gib": 1.5}
+FACTS = {
+    "weights": None,
+    "steps": {"clip": 31.0, "frame": 34.0},
+    "cores": 2,
+    "machine": "Linux",
+    "peak_gib": 1.5,
+}
 
 
 def row(name: str, frames: int = 33, expression: float = 0.5, body: float = 0.5) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What the stages do around their networks; the networks are traced in tests/configs_test.py."""
 
+import dataclasses
 import importlib
 import itertools
 from typing import Any
@@ -78,6 +79,29 @@ def test_a_fresh_codec_sees_pictures_and_repeats_them():
     np.testing.assert_allclose(latents[:, 1], latents[:, 0], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(video, video[:, :1].repeat(5, 1), rtol=1e-4, atol=1e-5)
     assert float(video.std()) > 0.01
+    for frame in range(1, 5):  # the later latent holds something of all four
+        changed, _ = jax.jit(rebuilt)(still.at[:, frame].multiply(0.5))
+        assert float(jnp.abs(changed[:, 1] - latents[:, 1]).max()) > 0.01, frame
+
+
+def test_crops_lie_on_the_mouth_and_stay_inside():
+    made = stage("codec")
+    made.cfg = dataclasses.replace(made.cfg, crop=8, crop_at_mouth=1.0)
+    rows, columns = jnp.meshgrid(jnp.arange(32.0), jnp.arange(32.0), indexing="ij")
+    place = jnp.broadcast_to(jnp.stack([rows, columns, rows]), (40, 2, 3, 32, 32))
+    mouth = jnp.zeros((40, 2, 1, 32, 32)).at[:20, :, :, 20:22, 6:10].set(1.0)
+    both = jnp.moveaxis(jnp.concatenate([place, mouth], axis=2), 2, -1)
+    cut = np.asarray(made._cut(KEY, both))
+    assert cut.shape == (40, 2, 8, 8, 4)
+    np.testing.assert_array_equal(np.diff(cut[..., 0], axis=2), 1.0)  # a piece of the picture
+    np.testing.assert_array_equal(np.diff(cut[..., 1], axis=3), 1.0)
+    corners = cut[:, 0, 0, 0, :2]
+    assert np.all(np.abs(corners[:20] - (21 - 4, 8 - 4)) <= 2 + 0.5)
+    assert len(np.unique(corners[:20], axis=0)) > 3
+    spread = corners[20:]  # without a mouth: anywhere
+    assert spread.min() >= 0 and spread.max() <= 24 and np.all(np.ptp(spread, axis=0) > 12)
+    made.cfg = dataclasses.replace(made.cfg, crop_at_mouth=0.0)
+    assert np.all(np.ptp(np.asarray(made._cut(KEY, both))[:20, 0, 0, 0, :2], axis=0) > 12)
 
 
 def test_a_missing_face_box_becomes_an_empty_one():

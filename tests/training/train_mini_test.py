@@ -28,7 +28,8 @@ def test_every_phase_feeds_the_next():
     assert "--weights=OUT/encoders.safetensors" in made["records"][0]
     assert made["encoders"][0].endswith("OUT/codec OUT/speech OUT/alignment OUT/face OUT/landmarks")
     assert "init_from" not in made["base"][0] and "init_from" not in made["pictures"][0]
-    assert "--config.init_from=OUT/pictures" in made["codec"][0]
+    assert "--config.init_from=OUT/pictures" in made["crops"][0]
+    assert "--config.init_from=OUT/crops" in made["codec"][0]
     assert "--config.init_from=OUT/base" in made["clip"][0]
     assert "--config.init_from=OUT/clip" in made["frame"][0]
     assert made["bundle"][0].endswith("OUT/encoders.safetensors OUT/frame")

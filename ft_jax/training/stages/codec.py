@@ -2,8 +2,9 @@
 
 Trained on pictures first (sub-clips of one frame: many different ones in a batch) and then on short
 sub-clips of 4n + 1 frames (the network is causal and convolutional in time, so it carries over to
-whole clips at a fraction of the cost). It starts as a codec of pictures that repeats what it sees:
-time taps before the present one are zero, so that the second step begins where the first ended.
+whole clips at a fraction of the cost): first cut to squares that mostly lie on the mouth, because
+what moves fastest is what a latent of four frames forgets first, then whole. It starts as a codec
+of pictures that repeats what it sees: `still` keeps a clip without motion as it is.
 
 No adversary and no perceptual network: L1 on pixels, on their spatial edges and on their change
 from frame to frame, once more on the mouth area, which is small on the picture and large in the
@@ -22,7 +23,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from ft_jax.checkpoints.tree import flatten, merge, unflatten
 from ft_jax.config import to_dict
@@ -48,6 +49,8 @@ class Config:
     """Settings of the stage."""
 
     frames: int  # of a sub-clip, 4n + 1
+    crop: int  # pixels: side of the square that a training sub-clip is cut to; 0 leaves it whole
+    crop_at_mouth: float  # share of the squares that lie on the mouth; the others lie anywhere
     weights: Weights
     statistics_batches: int  # over which `finish` measures the latents
 
@@ -64,8 +67,8 @@ class Codec:
         self.reads = Reads("pixels", ("frames", "face_box"), frames=cfg.frames)
 
     def init(self, key: Key[Array, ""]) -> Params:
-        """{codec: parameters}, blind to the frames before the present one."""
-        return {"codec": present_only(vae.init(key, self._model))}
+        """{codec: parameters}; a clip without motion is coded as its picture."""
+        return {"codec": still(vae.init(key, self._model))}
 
     def abstract(self) -> Params:
         """Their shapes."""
@@ -87,6 +90,11 @@ class Codec:
         """Weighted sum of the terms; held out, latents are the mean of their distribution."""
         params = merge(trained, frozen)["codec"]
         video = picture.to_float(batch["frames"])
+        mouth = mouth_area(batch["face_box"], (video.shape[2], video.shape[3]))[..., None]
+        if train and self.cfg.crop:
+            both = jnp.concatenate([video, mouth], axis=-1)
+            both = self._cut(randomness.draw(key, "crop"), both)
+            video, mouth = both[..., :-1], both[..., -1:]
         mean, logvar = vae.encode_distribution(params, self._model, video)
         latents = mean
         if train:
@@ -94,7 +102,6 @@ class Codec:
             latents = mean + jnp.exp(0.5 * logvar) * noise
         made = vae.decode(params, self._model, vae.normalise(self._model, latents))
         error = jnp.abs(made - video)
-        mouth = mouth_area(batch["face_box"], (video.shape[2], video.shape[3]))[..., None]
         area = jnp.maximum(jnp.sum(mouth) * video.shape[-1], 1.0)
         terms = {
             "pixels": jnp.mean(error),
@@ -106,6 +113,24 @@ class Codec:
         squared = jnp.mean(jnp.square(jnp.clip(made, -1, 1) - video))
         metrics = {**terms, "psnr": 10.0 * jnp.log10(4.0 / jnp.maximum(squared, 1e-10))}
         return losses.weighted(terms, dataclasses.asdict(self.cfg.weights)), metrics
+
+    def _cut(self, key: Key[Array, ""], both: Float[Array, "b f H W 4"]) -> jax.Array:
+        """A square of each sub-clip; the last channel is the mouth's area."""
+        side = self.cfg.crop
+        anywhere, jitter, chosen = jax.random.split(key, 3)
+        count, most = both.shape[0], jnp.asarray([both.shape[2:4]]) - side
+        random = jax.random.uniform(anywhere, (count, 2)) * most
+        centre, known = centre_of(both[..., -1])
+        shift = jax.random.uniform(jitter, (count, 2), minval=-side / 4, maxval=side / 4)
+        at_mouth = jax.random.uniform(chosen, (count,)) < self.cfg.crop_at_mouth
+        start = jnp.where((known & at_mouth)[:, None], centre - side / 2 + shift, random)
+        corner = jnp.clip(jnp.round(start), 0, most).astype(jnp.int32)
+
+        def cut(clip: jax.Array, corner: jax.Array) -> jax.Array:
+            begin = (0, corner[0], corner[1], 0)
+            return jax.lax.dynamic_slice(clip, begin, (clip.shape[0], side, side, clip.shape[-1]))
+
+        return jax.vmap(cut)(both, corner)
 
     def finish(self, params: Params, batches: Iterator[dict[str, np.ndarray]]) -> Mapping[str, Any]:
         """Mean and standard deviation of every latent channel over whole clips."""
@@ -130,11 +155,13 @@ class Codec:
         return [(values, share) for values, share in parts if values.shape[1]]
 
 
-def present_only(params: Params) -> Params:
-    """The same network with kernels over time that see the present frame alone.
+def still(params: Params) -> Params:
+    """The same network with kernels over time that code a clip without motion as its picture.
 
     3x3x3 kernels keep their last tap, widened to the variance of all three. The linear layers that
-    halve the frames pass the last of them on, those that double them repeat the frame.
+    halve the frames pass the last of them on and add a random map (their own random taps) of its
+    change, so that from the first step the latents hold something of every frame; those that double
+    the frames repeat each.
     """
 
     def changed(path: str, leaf: jax.Array) -> jax.Array:
@@ -144,7 +171,8 @@ def present_only(params: Params) -> Params:
             width = leaf.shape[0] // 3
             repeats = leaf.shape[1] // width
             present = jnp.tile(jnp.eye(width, dtype=leaf.dtype), (1, repeats))
-            return jnp.zeros_like(leaf).at[-width:].set(present)
+            change = leaf[-width:] if repeats == 1 else jnp.zeros_like(present)
+            return jnp.concatenate([jnp.zeros_like(present), -change, present + change])
         return leaf
 
     return unflatten({path: changed(path, leaf) for path, leaf in flatten(params).items()})
@@ -167,3 +195,12 @@ def mouth_area(box: Float[Array, "b f 4"], size: tuple[int, int]) -> Float[Array
     inside_rows = (rows > top + 0.55 * high) & (rows < top + 0.95 * high)
     inside_columns = (columns > left + 0.2 * wide) & (columns < left + 0.8 * wide)
     return (inside_rows[..., :, None] & inside_columns[..., None, :]).astype(jnp.float32)
+
+
+def centre_of(area: Float[Array, "b f H W"]) -> tuple[Float[Array, "b 2"], Bool[Array, " b"]]:
+    """Row and column of the centre of each clip's area over all frames, and whether it has one."""
+    total = jnp.sum(area, axis=(1, 2, 3))
+    rows = jnp.sum(area, axis=(1, 3)) @ (jnp.arange(area.shape[2]) + 0.5)
+    columns = jnp.sum(area, axis=(1, 2)) @ (jnp.arange(area.shape[3]) + 0.5)
+    centre = jnp.stack([rows, columns], axis=-1) / jnp.maximum(total, 1.0)[:, None]
+    return centre, total > 0
