@@ -15,7 +15,7 @@ def get_config(arg: str = "mini") -> ConfigDict:
     """What differs from base."""
     c = base.get_config(arg)
     c.stage = "alignment"
-    c.num_steps = 4 if arg == "tiny" else 2000
+    c.num_steps = 4 if arg == "tiny" else 1000
     c.task.temperature = 0.07
     c.task.colour = 0.05  # small: captions name colours
     c.task.noise = 0.05

@@ -13,7 +13,7 @@ def get_config(arg: str = "mini") -> ConfigDict:
     """What differs from base."""
     c = base.get_config(arg)
     c.stage = "landmarks"
-    c.num_steps = 4 if arg == "tiny" else 3000
+    c.num_steps = 4 if arg == "tiny" else 2000
     c.task.frames = 2 if arg == "tiny" else 4  # random ones of each clip
     c.task.visible_weight = 1.0
     c.task.colour = 0.1

@@ -15,7 +15,7 @@ def get_config(arg: str = "mini") -> ConfigDict:
     """What differs from base."""
     c = base.get_config(arg)
     c.stage = "speech"
-    c.num_steps = 4 if arg == "tiny" else 2500
+    c.num_steps = 4 if arg == "tiny" else 1500
     c.task.tilt = 0.7
     c.task.noise = 0.3
     c.task.smoothing = 0.05
