@@ -16,7 +16,7 @@ def get_config(arg: str = "mini") -> ConfigDict:
     c = base.get_config(arg)
     is_small = arg in base.SMALL
     c.stage = "base"
-    c.num_steps = 4 if arg == "tiny" else (4500 if is_small else 100_000)
+    c.num_steps = 4 if arg == "tiny" else (6000 if is_small else 100_000)
     c.task.noise = ConfigDict()  # levels that training draws
     c.task.noise.sampling = "uniform"  # over the shifted grid; or logit_normal
     c.task.noise.shift = 2.0 if is_small else 5.0  # towards noise; small pictures need less

@@ -17,7 +17,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c = base_i2v.get_config(arg)
     is_small = arg in base.SMALL
     c.stage = "clip"
-    c.num_steps = 4 if arg == "tiny" else (1200 if is_small else 80_000)
+    c.num_steps = 4 if arg == "tiny" else (2000 if is_small else 80_000)
     c.init_require = "denoiser/dit/.*"
     c.optim.groups = (
         ("denoiser/dit/.*", 0.0),
