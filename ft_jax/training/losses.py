@@ -129,6 +129,13 @@ def margin_logits(
     return scale * jnp.where(true, widened, cosine)
 
 
+def movement(values: Float[Array, "b f m"], known: Num[Array, "b f m"]) -> Float[Array, "b f m"]:
+    """What each value differs by from its mean over the known frames; 0 where it is not known."""
+    count = jnp.maximum(jnp.sum(known, axis=1, keepdims=True), 1.0)
+    centre = jnp.sum(values * known, axis=1, keepdims=True) / count
+    return (values - centre) * known
+
+
 def unit(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
     """Rows scaled to length 1."""
     return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-6)

@@ -114,6 +114,15 @@ def test_the_margin_widens_the_angle_to_the_own_centre_alone():
     assert float(wide[0, 0]) == pytest.approx(wanted, rel=1e-5)
 
 
+def test_movement_is_what_differs_from_the_mean_of_the_known_frames():
+    values = jnp.array([[[1.0], [3.0], [99.0]], [[5.0], [5.0], [5.0]]])
+    known = jnp.array([[[1], [1], [0]], [[1], [1], [1]]])
+    moved = losses.movement(values, known)[..., 0]
+    np.testing.assert_allclose(moved, [[-1, 1, 0], [0, 0, 0]])
+    nothing = losses.movement(values, jnp.zeros_like(known))
+    np.testing.assert_array_equal(nothing, jnp.zeros_like(values))
+
+
 def test_unknown_values_do_not_enter_a_regression():
     target = jnp.array([[0.0, 100.0], [0.0, 0.0]])
     known = jnp.array([[1.0, 0.0], [1.0, 1.0]])

@@ -181,6 +181,27 @@ def test_frames_without_a_visible_face_teach_visibility_alone(monkeypatch):
     assert float(metrics["visible"]) == pytest.approx(seen, rel=1e-5)
 
 
+def test_a_reader_blind_to_movement_is_charged_for_it(monkeypatch):
+    made = stage("landmarks")
+    model, rng = made._model, np.random.default_rng(0)
+    values = jnp.asarray(rng.normal(0, 1, (8, 13)), jnp.float32)  # 4 clips of 2 frames
+    batch = {
+        "frames": jnp.zeros((4, 2, 16, 16, 3), jnp.uint8),
+        "values": values.reshape(4, 2, 13),
+        "known": jnp.ones((4, 2, 13)),
+        "visible": jnp.ones((4, 2, 1)),
+    }
+    monkeypatch.setattr(picture, "some_frames", lambda x, key, count: x)
+    target = np.asarray(landmarks.standardise(model, values[:, :9], values[:, 9:]))
+    steady = target.reshape(4, 2, 13).mean(1, keepdims=True).repeat(2, 1).reshape(8, 13)
+    for raw, unexplained in ((target, 0.0), (steady, 1.0), (2 * target - steady, 1.0)):
+        outputs = jnp.asarray(np.concatenate([raw, np.full((8, 1), 9.0)], 1))
+        monkeypatch.setattr(landmarks, "outputs", lambda *_, outputs=outputs: outputs)
+        _, metrics = made.loss({"landmarks": {"x": 0}}, {}, batch, KEY, False)
+        for name in ("brow", "lid"):
+            assert float(metrics[f"movement_{name}"]) == pytest.approx(unexplained, abs=1e-4)
+
+
 def test_the_same_key_chooses_the_same_frames_of_everything():
     index = jnp.tile(jnp.arange(9)[None, :, None], (3, 1, 2))
     clips = jnp.broadcast_to(index[..., None, None], (3, 9, 2, 4, 5))

@@ -1,8 +1,9 @@
 """Stage `landmarks`: the measuring instrument of the drawn world learns to read faces.
 
 Regression of the measures and the face box, standardised, on frames whose face can be seen, and a
-yes or no on whether it can. Frames are blurred and made noisy at random, because the instrument
-will be held to reconstructed and generated pixels too.
+yes or no on whether it can. Their movement within a clip counts once more, relative to how much
+each moves: brows and lids differ between people by far more than they ever move. Frames are blurred
+and made noisy at random, because the instrument will be held to reconstructed and generated pixels.
 
 Batch: frames uint8 [b f H W 3], measures [b f m] (the last is visibility), face_box [b f 4].
 Tests: tests/training/stages_test.py.
@@ -16,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 
 from ft_jax.checkpoints.tree import merge
 from ft_jax.config import to_dict
@@ -26,6 +27,9 @@ from ft_jax.training import losses
 from ft_jax.training.stages import Reads, picture
 from ft_jax.typing import Params
 
+LEAST_MOVEMENT = 0.05
+"""In deviations of a measure over the corpus; what moves less counts as moving this much."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -33,6 +37,7 @@ class Config:
 
     frames: int  # random ones of each clip
     visible_weight: float  # of the yes or no beside the regression
+    movement_weight: float  # of the movement within a clip beside it
     colour: float
     noise: float
 
@@ -104,10 +109,29 @@ class Landmarks:
         target = landmarks.standardise(self._model, values[:, :count], values[:, count:])
         fit = losses.regression(raw[:, :-1], target, known)
         seen = optax.sigmoid_binary_cross_entropy(raw[:, -1:], chosen["visible"]).mean()
+        moves, unexplained = self._movement(raw[:, :-1], target, known)
         error = jnp.sum(jnp.square(raw[:, :-1] - target) * known, axis=0)
         error = error / jnp.maximum(jnp.sum(known, axis=0), 1.0)
-        metrics = {f"error_{name}": error[k] for k, name in enumerate(self._model.measures)}
-        return fit + self.cfg.visible_weight * seen, {**metrics, "visible": seen}
+        metrics = {"visible": seen}
+        for k, name in enumerate(self._model.measures):
+            metrics |= {f"error_{name}": error[k], f"movement_{name}": unexplained[k]}
+        total = fit + self.cfg.visible_weight * seen + self.cfg.movement_weight * moves
+        return total, metrics
+
+    def _movement(
+        self, raw: Float[Array, "b m"], target: Float[Array, "b m"], known: Float[Array, "b m"]
+    ) -> tuple[Float[Array, ""], Float[Array, " m"]]:
+        """Huber loss of the movement, and per measure its share of variance that is not seen."""
+        by_clip = (-1, self.cfg.frames, target.shape[-1])
+        found, true = (
+            losses.movement(x.reshape(by_clip), known.reshape(by_clip)).reshape(target.shape)
+            for x in (raw, target)
+        )
+        power = jnp.sum(jnp.square(true), axis=0) / jnp.maximum(jnp.sum(known, axis=0), 1.0)
+        scale = jnp.sqrt(jnp.maximum(power, LEAST_MOVEMENT**2))[None]
+        wrong = jnp.sum(jnp.square((found - true) / scale), axis=0)
+        unexplained = wrong / jnp.maximum(jnp.sum(known, axis=0), 1.0)
+        return losses.regression(found / scale, true / scale, known), unexplained
 
     def finish(self, params: Params, batches: Iterator[dict[str, np.ndarray]]) -> Mapping[str, Any]:
         """Nothing to add."""
