@@ -21,7 +21,7 @@ def mini() -> Settings:
     return {
         "denoiser": {
             "dit": _dit(192, 6, 6, 512, text=(64, 160), image=96) | EXACT,
-            "audio": {"feature_width": 96, "token_width": 128},
+            "audio": _audio(96, 128),
             "identity": _identity(64, 8, 128, 2, 4, 128),
             "motion": {"width": 128, "frequency_width": 64, "scale": 10.0},
         },
@@ -40,7 +40,7 @@ def tiny() -> Settings:
     return {
         "denoiser": {
             "dit": _dit(24, 2, 2, 32, text=(16, 16), image=16) | EXACT | {"frequency_width": 16},
-            "audio": {"feature_width": 16, "token_width": 16},
+            "audio": _audio(16, 16),
             "identity": _identity(16, 2, 16, 1, 2, 16),
             "motion": {"width": 16, "frequency_width": 8, "scale": 10.0},
         },
@@ -111,7 +111,7 @@ def _released(dit: Settings) -> Settings:
     return {
         "denoiser": {
             "dit": dit,
-            "audio": {"feature_width": 768, "token_width": 2048},
+            "audio": _audio(768, 2048),
             "identity": _identity(512, 16, 1280, 4, 20, 2048),
             "motion": {"width": 1024, "frequency_width": 256, "scale": 10.0},
         },
@@ -144,6 +144,16 @@ def _dit(
         "residual": "float32",
         "scan": True,
         "remat": "full",
+    }
+
+
+def _audio(features: int, token: int) -> Settings:
+    return {
+        "feature_width": features,
+        "token_width": token,
+        "clip": "tokens",  # what clip mode hears: each token, or the "windows" of all frames
+        "padding": "masked",  # of windows beyond the speech, or "heard" as zero keys
+        "silence": "muted",  # no speech: the term times 0, or features of "zeros"
     }
 
 

@@ -3,8 +3,11 @@
 The features of the speech encoder are projected once, keys and values of all blocks are made from
 them, and the video tokens attend to them in one of two modes that share every weight:
 
-  clip    every video token sees every audio token              (stage 1; windows = None)
+  clip    every video token sees every audio token              (stage 1; no windows)
   frame   tokens of latent frame t see the window of frame t    (stage 2, inference)
+
+Where the paper is silent `Config` has the alternatives: what clip mode hears, what lies in a window
+beyond the speech, and what a sample without speech hears.
 
 There are no positions in this attention: in frame mode time comes from the window alone, in clip
 mode from the speech encoder's own convolution.
@@ -22,7 +25,7 @@ and a mask, not padded copies. Tests: tests/models/audio_test.py, benchmarks/gol
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -39,12 +42,55 @@ LATENT_STRIDE = 4  # video frames per latent frame, the first apart
 EXTRA_TOKENS = 4  # added to each window on both sides
 
 
+Mode = Literal["clip", "frame"]
+Silence = Literal["muted", "zeros"]
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Sizes of the speech branch; defaults are the released weights'."""
+    """Sizes of the speech branch, and how it hears; defaults are the released weights'.
+
+    Attributes:
+      feature_width: Of the speech encoder.
+      token_width: Of the audio tokens.
+      clip: What clip mode hears: each of the "tokens" once; or the "windows" of all frames side by
+        side, where tokens of two windows count twice.
+      padding: Places of a window before and after the speech are "masked"; or "heard" as keys of
+        zero, which draws attention away from the first and the last frames.
+      silence: Without speech the term is "muted", times 0; or features of "zeros" are heard.
+    """
 
     feature_width: int = 768
     token_width: int = 2048
+    clip: Literal["tokens", "windows"] = "tokens"
+    padding: Literal["masked", "heard"] = "masked"
+    silence: Silence = "muted"
+
+
+def windows(cfg: Config, mode: Mode, audio_tokens: int, frames: int) -> AudioWindows | None:
+    """What each latent frame hears in a mode; None: every token of the clip.
+
+    Args:
+      cfg: Says what clip mode hears and what padding is.
+      mode: "clip" or "frame".
+      audio_tokens: Of the clip, a.
+      frames: Video frames, 4n + 1.
+
+    Raises:
+      UsageError: As `frame_windows`.
+    """
+    if mode == "clip" and cfg.clip == "tokens":
+        return None
+    own = frame_windows(audio_tokens, frames)
+    if cfg.padding == "heard":  # a place beyond the last token holds zeros
+        own = AudioWindows(
+            np.where(own.mask, own.index, np.int32(audio_tokens)), np.ones_like(own.mask)
+        )
+    if mode == "frame":
+        return own
+    latents = len(own.index)
+    index, mask = (np.tile(x.reshape(1, -1), (latents, 1)) for x in (own.index, own.mask))
+    return AudioWindows(index, mask)
 
 
 def frame_windows(audio_tokens: int, frames: int) -> AudioWindows:

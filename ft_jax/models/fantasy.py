@@ -34,6 +34,7 @@ from flax.core import meta
 from jaxtyping import Array, Float
 
 from ft_jax.models import audio, dit, identity, motion
+from ft_jax.models.audio import Silence
 from ft_jax.models.motion import NEUTRAL
 from ft_jax.models.term import AudioWindows, Term
 from ft_jax.typing import Params
@@ -62,7 +63,7 @@ class Conditions:
       expression: omega_l in [0, 1]; 0.5 is neutral. None: the motion network is not computed.
       body: omega_b, likewise.
       image_scale: 1 = on, 0 = image tokens dropped; multiplies the tokens.
-      audio_scale: 1 = on, 0 = silent; multiplies the attention term.
+      audio_scale: 1 = on, 0 = silent; multiplies the attention term, or the features.
       identity_scale: 1 = on, 0 = dropped; multiplies the attention term.
     """
 
@@ -129,8 +130,11 @@ class FantasyTalking(nn.Module):
             context = self.dit.cache_context(context)
         terms = []
         if cfg.audio is not None and given.audio_features is not None:
-            scale = _scale(given.audio_scale, given.audio_features)
-            terms.append(self.audio(given.audio_features, scale, windows))
+            features, scale = given.audio_features, _scale(given.audio_scale, given.audio_features)
+            if cfg.audio.silence == "zeros":
+                features = features * scale.astype(features.dtype)[:, None, None]
+                scale = jnp.ones_like(scale)
+            terms.append(self.audio(features, scale, windows))
         if cfg.identity is not None and given.identity is not None:
             scale = _scale(given.identity_scale, given.identity)
             terms.append(self.identity(given.identity, scale))
@@ -255,17 +259,19 @@ def for_guidance(
     negative_text: Float[Array, "b s cs"] | None,
     identity: bool = True,
     motion: bool = True,
+    silence: Silence = "muted",
 ) -> Conditions:
     """One batch for the guidance branches: [full, text only, unconditional].
 
-    The rows that hear speech come first and alone carry audio features. The image is the same in
-    all branches.
+    The rows that hear speech come first and, muted ones computing nothing, alone carry audio
+    features. The image is the same in all branches.
 
     Args:
       conditions: b rows.
       negative_text: Text of the unconditional branch; None (text guidance 1) leaves it out.
       identity: Whether the unconditional branch knows the face; else its term is 0 there.
       motion: Whether it knows the intensities; else they are neutral there.
+      silence: What the branches without speech hear, as `audio.Config.silence`.
 
     Returns:
       Conditions of 3b rows, or 2b.
@@ -285,9 +291,10 @@ def for_guidance(
             jnp.where(last, NEUTRAL, each) for each in (stacked.expression, stacked.body)
         )
         stacked = dataclasses.replace(stacked, expression=expression, body=body)
+    features, scale = conditions.audio_features, conditions.audio_scale
+    if features is not None and silence == "zeros":
+        scale = jnp.pad(_scale(scale, features), (0, (copies - 1) * len(features)))
+        features = jnp.concatenate([features] * copies)
     return dataclasses.replace(
-        stacked,
-        text_tokens=jnp.concatenate(text),
-        audio_features=conditions.audio_features,
-        audio_scale=conditions.audio_scale,
+        stacked, text_tokens=jnp.concatenate(text), audio_features=features, audio_scale=scale
     )

@@ -36,7 +36,7 @@ class AudioWindows:
     """Which audio tokens belong to which latent frame; `frame_windows` makes it.
 
     Attributes:
-      index: Positions among the audio tokens; 0 where masked.
+      index: Positions among the audio tokens; 0 where masked, a position beyond the last for zeros.
       mask: True = a token of this window, False = padding.
     """
 
@@ -110,7 +110,9 @@ def attend(
     query = query.reshape(batch, tokens // frames, frames, heads, width).swapaxes(1, 2)
     query = query.reshape(batch * frames, tokens // frames, heads, width)
     key, value = (
-        x[:, windows.index].reshape(batch * frames, length, heads, width)
+        x.at[:, windows.index]
+        .get(mode="fill", fill_value=0)
+        .reshape(batch * frames, length, heads, width)
         for x in (keys.key, keys.value)
     )
     mask = jnp.broadcast_to(windows.mask, (batch, frames, length)).reshape(-1, length)

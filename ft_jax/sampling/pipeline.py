@@ -33,8 +33,7 @@ from ft_jax.checkpoints import bundle
 from ft_jax.config import build
 from ft_jax.errors import UsageError
 from ft_jax.media.image import Framing
-from ft_jax.models import fantasy, system
-from ft_jax.models.audio import frame_windows
+from ft_jax.models import audio, fantasy, system
 from ft_jax.models.motion import NEUTRAL
 from ft_jax.sampling import long_video, portrait, sampler
 from ft_jax.sampling.conditions import Encoders
@@ -44,7 +43,6 @@ from ft_jax.typing import Params
 
 SPEECH_RATE = 16_000
 BRANCHES = ("audio", "identity", "motion")
-HEARING = ("frame", "clip")
 NO_OTHER_FACE = "no face found in the identity picture; it is not used"
 ROWS_AT_ONCE = 32  # windows whose conditions are held in memory together
 Progress = Callable[[int, int], None]
@@ -66,13 +64,9 @@ class Config:
 
     sampler: SamplerConfig = dataclasses.field(default_factory=SamplerConfig)
     negative_prompt: str = ""
-    hearing: str = "frame"
+    hearing: audio.Mode = "frame"
     overlap: int = 3
     framing: Framing = dataclasses.field(default_factory=Framing)
-
-    def __post_init__(self) -> None:
-        if self.hearing not in HEARING:
-            raise UsageError(f"hearing: got {self.hearing!r}; expected one of {HEARING}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,7 +213,7 @@ class Pipeline:
         )
         portraits, conditions = self._conditions(requests, plans)
         negative = self._encoders.prompts([self.cfg.negative_prompt])
-        heard, by_frame = conditions.audio_features, self.cfg.hearing == "frame"
+        heard, branch = conditions.audio_features, self.system.denoiser.audio
         made = sampler.sample(
             self._params["denoiser"],
             self.system.denoiser,
@@ -229,8 +223,8 @@ class Pipeline:
                 conditions=conditions,
                 negative_text=np.repeat(negative, len(noise), axis=0),
                 windows=None
-                if heard is None or not by_frame
-                else frame_windows(heard.shape[1], self.system.frames),
+                if heard is None or branch is None
+                else audio.windows(branch, self.cfg.hearing, heard.shape[1], self.system.frames),
                 overlap=None if windows == 1 else _overlap(ids, plans),
             ),
             progress,

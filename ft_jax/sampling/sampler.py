@@ -157,7 +157,8 @@ def _prepare(
 ) -> fantasy.Prepared:
     if cfg.branches > 1:
         negative = negative_text if cfg.branches == 3 else None
-        conditions = fantasy.for_guidance(conditions, negative, cfg.identity, cfg.motion)
+        silence = model.audio.silence if model.audio else "muted"
+        conditions = fantasy.for_guidance(conditions, negative, cfg.identity, cfg.motion, silence)
     return fantasy.prepare(params, model, conditions, windows)
 
 

@@ -126,6 +126,50 @@ def test_what_padding_points_at_has_no_influence():
     )
 
 
+def _hearing(**changes):
+    return dataclasses.replace(small.CONFIG.audio, **changes)
+
+
+def test_each_mode_hears_what_the_config_says():
+    cfg, lengths = small.CONFIG.audio, (small.TOKENS, small.FRAMES)
+    own = frame_windows(*lengths)
+    assert audio.windows(cfg, "clip", *lengths) is None
+    jax.tree.map(np.testing.assert_array_equal, audio.windows(cfg, "frame", *lengths), own)
+    joined = audio.windows(_hearing(clip="windows"), "clip", *lengths)
+    assert (joined.index == own.index.ravel()).all() and (joined.mask == own.mask.ravel()).all()
+    assert joined.index.shape == (5, own.index.size)
+
+
+def test_tokens_of_two_windows_count_twice_in_the_joined_form():
+    query, keys = _keys(1, 2, 6, 5, small.TOKENS)
+    joined = audio.windows(_hearing(clip="windows"), "clip", small.TOKENS, small.FRAMES)
+    times = _counts(frame_windows(small.TOKENS, small.FRAMES), small.TOKENS)
+    assert times.max() > 1
+    several = np.repeat(np.arange(small.TOKENS), times)
+    expected = attention(query, keys.key[:, several], keys.value[:, several])
+    np.testing.assert_allclose(term.attend(query, keys, joined), expected, atol=1e-6)
+
+
+def _counts(windows, tokens):
+    return np.bincount(windows.index[windows.mask], minlength=tokens)
+
+
+def test_heard_padding_draws_attention_to_zeros():
+    query, keys = _keys(2, 2, 6, 5, small.TOKENS)
+    plain = frame_windows(small.TOKENS, small.FRAMES)
+    heard = audio.windows(_hearing(padding="heard"), "frame", small.TOKENS, small.FRAMES)
+    masked = np.asarray(term.attend(query, keys, plain)).reshape(2, 6, 5, 2, 4)
+    padded = np.asarray(term.attend(query, keys, heard)).reshape(2, 6, 5, 2, 4)
+    for frame, mask in enumerate(plain.mask):
+        own = plain.index[frame][mask]
+        rows = query.reshape(2, 6, 5, 2, 4)[:, :, frame]
+        zeros = jnp.zeros((2, int((~mask).sum()), 2, 4))
+        key, value = (jnp.concatenate([x[:, own], zeros], 1) for x in (keys.key, keys.value))
+        np.testing.assert_allclose(padded[:, :, frame], attention(rows, key, value), atol=1e-6)
+        assert np.allclose(padded[:, :, frame], masked[:, :, frame], atol=1e-6) == mask.all()
+    assert not plain.mask.all()
+
+
 def test_released_sizes_have_exactly_the_released_tensors():
     cfg = build(fantasy.Config, models.get_config("wan_14b").denoiser)
     tree = {"audio": fantasy.abstract_params(cfg)["audio"]}

@@ -128,6 +128,25 @@ def test_one_guidance_batch_equals_its_branches_one_by_one(branches):
     np.testing.assert_allclose(found, jnp.concatenate(expected), atol=2e-6)
 
 
+def test_silence_of_zeros_is_heard_in_training_and_in_every_branch_of_guidance():
+    latents, sigma, conditions = small.inputs()
+    speech = dataclasses.replace(small.CONFIG.audio, silence="zeros")
+    cfg = dataclasses.replace(small.CONFIG, audio=speech)
+
+    def run(given, copies=1):
+        rows = jnp.concatenate([latents] * copies), jnp.concatenate([sigma] * copies)
+        return small.apply(small.params(), cfg, *rows, given, WINDOWS)
+
+    zeros = conditions.replace(audio_features=jnp.zeros_like(conditions.audio_features))
+    dropped = conditions.replace(audio_scale=jnp.zeros(2))
+    np.testing.assert_allclose(run(dropped), run(zeros), atol=2e-6)
+    muted = small.apply(small.params(), small.CONFIG, latents, sigma, dropped, WINDOWS)
+    assert float(jnp.abs(run(dropped) - muted).max()) > 1e-3
+    stacked = fantasy.for_guidance(conditions, conditions.text_tokens, silence="zeros")
+    expected = jnp.concatenate([run(conditions), run(zeros), run(zeros)])
+    np.testing.assert_allclose(run(stacked, 3), expected, atol=2e-6)
+
+
 def test_the_unconditional_branch_may_know_neither_face_nor_intensities():
     _, _, conditions = small.inputs()
     rows = len(conditions.text_tokens)

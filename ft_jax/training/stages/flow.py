@@ -61,7 +61,7 @@ class Flow:
 
     Config = Config
     branches = True
-    windows = False
+    mode: audio.Mode = "clip"
 
     def __init__(self, cfg: Config, system: Any) -> None:
         """Takes the denoiser from `system`, less the branches that are switched off."""
@@ -113,9 +113,10 @@ class Flow:
         noise = jax.random.normal(randomness.draw(key, "noise"), clean.shape)
         conditions = self.conditions(batch, key, train)
         windows = None
-        if self.windows and conditions.audio_features is not None:
+        if self._model.audio is not None and conditions.audio_features is not None:
             frames = audio.LATENT_STRIDE * (clean.shape[1] - 1) + 1
-            windows = audio.frame_windows(conditions.audio_features.shape[1], frames)
+            tokens = conditions.audio_features.shape[1]
+            windows = audio.windows(self._model.audio, self.mode, tokens, frames)
         noisy = flow.interpolate(clean, noise, sigma)
         predicted = fantasy.apply(params, self._model, noisy, sigma, conditions, windows)
         error = losses.squared_error(predicted, flow.velocity(clean, noise))
@@ -188,4 +189,4 @@ class Clip(Flow):
 class Frame(Flow):
     """Stage 2: each latent frame with its own window, mostly judged on the lips."""
 
-    windows = True
+    mode = "frame"
