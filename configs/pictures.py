@@ -17,6 +17,7 @@ def get_config(arg: str = "mini") -> ConfigDict:
     c.num_steps = 4 if arg == "tiny" else 4000
     c.task.frames = 1
     c.task.weights.mouth = 0.5
+    c.task.weights.eyes = 0.0
     c.data.batch_size = 2 if arg == "tiny" else 16
     c.optim.schedule.kind = "constant"
     c.optim.schedule.rate = 2e-3

@@ -34,12 +34,16 @@ def test_every_kind_can_be_found_and_an_unknown_one_is_refused():
         stages.kind("lips")
 
 
-def test_the_mouth_lies_in_the_lower_middle_of_the_face_box():
+def test_the_mouth_lies_low_in_the_face_box_and_the_eyes_high():
     box = jnp.array([[[0.25, 0.0, 0.75, 1.0], [-1.0, -1.0, -1.0, -1.0]]])
-    area = np.asarray(codec.mouth_area(box, (20, 20)))
+    area = np.asarray(codec.area(box, codec.MOUTH, (20, 20)))
     rows, columns = np.nonzero(area[0, 0])
     assert (rows.min(), rows.max()) == (11, 18) and (columns.min(), columns.max()) == (7, 12)
     assert area[0, 1].sum() == 0  # no face
+    eyes = np.asarray(codec.area(box, codec.EYES, (20, 20)))
+    rows, columns = np.nonzero(eyes[0, 0])
+    assert (rows.min(), rows.max()) == (0, 8) and (columns.min(), columns.max()) == (6, 13)
+    assert not np.any(eyes * area) and eyes[0, 1].sum() == 0
 
 
 def test_changes_over_time_and_space_are_told_apart():
@@ -84,24 +88,29 @@ def test_a_fresh_codec_sees_pictures_and_repeats_them():
         assert float(jnp.abs(changed[:, 1] - latents[:, 1]).max()) > 0.01, frame
 
 
-def test_crops_lie_on_the_mouth_and_stay_inside():
+def test_crops_lie_on_mouth_or_eyes_and_stay_inside():
     made = stage("codec")
-    made.cfg = dataclasses.replace(made.cfg, crop=8, crop_at_mouth=1.0)
+    made.cfg = dataclasses.replace(made.cfg, crop=8, crop_at_face=1.0)
     rows, columns = jnp.meshgrid(jnp.arange(32.0), jnp.arange(32.0), indexing="ij")
-    place = jnp.broadcast_to(jnp.stack([rows, columns, rows]), (40, 2, 3, 32, 32))
-    mouth = jnp.zeros((40, 2, 1, 32, 32)).at[:20, :, :, 20:22, 6:10].set(1.0)
-    both = jnp.moveaxis(jnp.concatenate([place, mouth], axis=2), 2, -1)
-    cut = np.asarray(made._cut(KEY, both))
-    assert cut.shape == (40, 2, 8, 8, 4)
+    place = jnp.broadcast_to(jnp.stack([rows, columns, rows], -1), (80, 2, 32, 32, 3))
+    mouth = jnp.zeros((80, 2, 32, 32)).at[:40, :, 20:22, 16:20].set(1.0)
+    eyes = jnp.zeros((80, 2, 32, 32)).at[:40, :, 8:10, 16:20].set(1.0)
+    cut, lips, lids = (np.asarray(x) for x in made._cut(KEY, place, mouth, eyes))
+    assert cut.shape == (80, 2, 8, 8, 3) and lips.shape == lids.shape == (80, 2, 8, 8)
     np.testing.assert_array_equal(np.diff(cut[..., 0], axis=2), 1.0)  # a piece of the picture
     np.testing.assert_array_equal(np.diff(cut[..., 1], axis=3), 1.0)
     corners = cut[:, 0, 0, 0, :2]
-    assert np.all(np.abs(corners[:20] - (21 - 4, 8 - 4)) <= 2 + 0.5)
-    assert len(np.unique(corners[:20], axis=0)) > 3
-    spread = corners[20:]  # without a mouth: anywhere
+    distances = [np.abs(corners[:40] - (row - 4, 18 - 4)).max(1) for row in (21, 9)]
+    at_mouth, at_eyes = (distance <= 2 + 0.5 for distance in distances)
+    assert np.all(at_mouth ^ at_eyes) and 10 < at_mouth.sum() < 30
+    assert np.all(lips[:40].any((1, 2, 3)) == at_mouth)  # areas are cut with the pictures
+    assert np.all(lids[:40].any((1, 2, 3)) == at_eyes)
+    assert len(np.unique(corners[:40], axis=0)) > 6
+    spread = corners[40:]  # without a face: anywhere
     assert spread.min() >= 0 and spread.max() <= 24 and np.all(np.ptp(spread, axis=0) > 12)
-    made.cfg = dataclasses.replace(made.cfg, crop_at_mouth=0.0)
-    assert np.all(np.ptp(np.asarray(made._cut(KEY, both))[:20, 0, 0, 0, :2], axis=0) > 12)
+    made.cfg = dataclasses.replace(made.cfg, crop_at_face=0.0)
+    anywhere = np.asarray(made._cut(KEY, place, mouth, eyes)[0])[:40, 0, 0, 0, :2]
+    assert np.all(np.ptp(anywhere, axis=0) > 12)
 
 
 def test_a_missing_face_box_becomes_an_empty_one():

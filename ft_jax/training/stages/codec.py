@@ -2,12 +2,12 @@
 
 Trained on pictures first (sub-clips of one frame: many different ones in a batch) and then on short
 sub-clips of 4n + 1 frames (the network is causal and convolutional in time, so it carries over to
-whole clips at a fraction of the cost): first cut to squares that mostly lie on the mouth, because
-what moves fastest is what a latent of four frames forgets first, then whole. It starts as a codec
-of pictures that repeats what it sees: `still` keeps a clip without motion as it is.
+whole clips at a fraction of the cost): first cut to squares that mostly lie on mouth or eyes, for
+what is small and quick is what a latent of four frames forgets first, then whole. It starts as a
+codec of pictures that repeats what it sees: `still` keeps a clip without motion as it is.
 
 No adversary and no perceptual network: L1 on pixels, on their spatial edges and on their change
-from frame to frame, once more on the mouth area, which is small on the picture and large in the
+from frame to frame, once more on mouth and eyes, which are small on the picture and large in the
 method, and a little KL so that the latents have a scale the denoiser can live with. At the end
 `finish` measures that scale per channel.
 
@@ -32,6 +32,11 @@ from ft_jax.training import losses, randomness
 from ft_jax.training.stages import Reads, picture
 from ft_jax.typing import Params
 
+MOUTH = (0.2, 0.55, 0.8, 0.95)
+"""Left, top, right and bottom of where a mouth is, as shares of the face box."""
+EYES = (0.05, -0.05, 0.95, 0.45)
+"""The same of eyes and brows."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
@@ -41,6 +46,7 @@ class Weights:
     edges: float
     motion: float
     mouth: float
+    eyes: float
     kl: float
 
 
@@ -50,7 +56,7 @@ class Config:
 
     frames: int  # of a sub-clip, 4n + 1
     crop: int  # pixels: side of the square that a training sub-clip is cut to; 0 leaves it whole
-    crop_at_mouth: float  # share of the squares that lie on the mouth; the others lie anywhere
+    crop_at_face: float  # share of the squares that lie on mouth or eyes; the others lie anywhere
     weights: Weights
     statistics_batches: int  # over which `finish` measures the latents
 
@@ -90,11 +96,10 @@ class Codec:
         """Weighted sum of the terms; held out, latents are the mean of their distribution."""
         params = merge(trained, frozen)["codec"]
         video = picture.to_float(batch["frames"])
-        mouth = mouth_area(batch["face_box"], (video.shape[2], video.shape[3]))[..., None]
+        size = (video.shape[2], video.shape[3])
+        mouth, eyes = (area(batch["face_box"], part, size) for part in (MOUTH, EYES))
         if train and self.cfg.crop:
-            both = jnp.concatenate([video, mouth], axis=-1)
-            both = self._cut(randomness.draw(key, "crop"), both)
-            video, mouth = both[..., :-1], both[..., -1:]
+            video, mouth, eyes = self._cut(randomness.draw(key, "crop"), video, mouth, eyes)
         mean, logvar = vae.encode_distribution(params, self._model, video)
         latents = mean
         if train:
@@ -102,35 +107,39 @@ class Codec:
             latents = mean + jnp.exp(0.5 * logvar) * noise
         made = vae.decode(params, self._model, vae.normalise(self._model, latents))
         error = jnp.abs(made - video)
-        area = jnp.maximum(jnp.sum(mouth) * video.shape[-1], 1.0)
         terms = {
             "pixels": jnp.mean(error),
             "edges": sum_of_change(made, video, axes=(2, 3)),
             "motion": sum_of_change(made, video, axes=(1,)),
-            "mouth": jnp.sum(error * mouth) / area,
+            "mouth": mean_in(error, mouth),
+            "eyes": mean_in(error, eyes),
             "kl": 0.5 * jnp.mean(jnp.square(mean) + jnp.exp(logvar) - 1.0 - logvar),
         }
         squared = jnp.mean(jnp.square(jnp.clip(made, -1, 1) - video))
         metrics = {**terms, "psnr": 10.0 * jnp.log10(4.0 / jnp.maximum(squared, 1e-10))}
         return losses.weighted(terms, dataclasses.asdict(self.cfg.weights)), metrics
 
-    def _cut(self, key: Key[Array, ""], both: Float[Array, "b f H W 4"]) -> jax.Array:
-        """A square of each sub-clip; the last channel is the mouth's area."""
+    def _cut(
+        self, key: Key[Array, ""], video: jax.Array, mouth: jax.Array, eyes: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """The same square of a sub-clip and of its areas: at its mouth, at its eyes or anywhere."""
         side = self.cfg.crop
-        anywhere, jitter, chosen = jax.random.split(key, 3)
-        count, most = both.shape[0], jnp.asarray([both.shape[2:4]]) - side
+        anywhere, jitter, chosen, which = jax.random.split(key, 4)
+        count, most = video.shape[0], jnp.asarray([video.shape[2:4]]) - side
         random = jax.random.uniform(anywhere, (count, 2)) * most
-        centre, known = centre_of(both[..., -1])
+        is_mouth = jax.random.bernoulli(which, 0.5, (count, 1, 1, 1))
+        centre, known = centre_of(jnp.where(is_mouth, mouth, eyes))
         shift = jax.random.uniform(jitter, (count, 2), minval=-side / 4, maxval=side / 4)
-        at_mouth = jax.random.uniform(chosen, (count,)) < self.cfg.crop_at_mouth
-        start = jnp.where((known & at_mouth)[:, None], centre - side / 2 + shift, random)
+        at_face = jax.random.uniform(chosen, (count,)) < self.cfg.crop_at_face
+        start = jnp.where((known & at_face)[:, None], centre - side / 2 + shift, random)
         corner = jnp.clip(jnp.round(start), 0, most).astype(jnp.int32)
 
         def cut(clip: jax.Array, corner: jax.Array) -> jax.Array:
-            begin = (0, corner[0], corner[1], 0)
-            return jax.lax.dynamic_slice(clip, begin, (clip.shape[0], side, side, clip.shape[-1]))
+            begin = (0, corner[0], corner[1], *(0,) * (clip.ndim - 3))
+            return jax.lax.dynamic_slice(clip, begin, (clip.shape[0], side, side, *clip.shape[3:]))
 
-        return jax.vmap(cut)(both, corner)
+        video, mouth, eyes = (jax.vmap(cut)(each, corner) for each in (video, mouth, eyes))
+        return video, mouth, eyes
 
     def finish(self, params: Params, batches: Iterator[dict[str, np.ndarray]]) -> Mapping[str, Any]:
         """Mean and standard deviation of every latent channel over whole clips."""
@@ -187,14 +196,22 @@ def sum_of_change(
     return sum((jnp.mean(jnp.abs(change)) for change in changes), jnp.zeros(()))
 
 
-def mouth_area(box: Float[Array, "b f 4"], size: tuple[int, int]) -> Float[Array, "b f H W"]:
-    """1 in the middle of the lower half of each face box, 0 elsewhere and without a box."""
+def area(
+    box: Float[Array, "b f 4"], part: tuple[float, float, float, float], size: tuple[int, int]
+) -> Float[Array, "b f H W"]:
+    """1 in the `part` of each face box (MOUTH, EYES), 0 elsewhere and without a box."""
     left, top, right, bottom = (box[..., k, None] for k in range(4))
     rows, columns = (((jnp.arange(n) + 0.5) / n)[None, None] for n in size)
     wide, high = right - left, bottom - top
-    inside_rows = (rows > top + 0.55 * high) & (rows < top + 0.95 * high)
-    inside_columns = (columns > left + 0.2 * wide) & (columns < left + 0.8 * wide)
+    inside_rows = (rows > top + part[1] * high) & (rows < top + part[3] * high)
+    inside_columns = (columns > left + part[0] * wide) & (columns < left + part[2] * wide)
     return (inside_rows[..., :, None] & inside_columns[..., None, :]).astype(jnp.float32)
+
+
+def mean_in(error: Float[Array, "b f H W 3"], area: Float[Array, "b f H W"]) -> Float[Array, ""]:
+    """Mean error over an area of all frames; 0 without one."""
+    inside = jnp.sum(error * area[..., None])
+    return inside / jnp.maximum(jnp.sum(area) * error.shape[-1], 1.0)
 
 
 def centre_of(area: Float[Array, "b f H W"]) -> tuple[Float[Array, "b 2"], Bool[Array, " b"]]:
