@@ -9,7 +9,7 @@ CANDIDATES = $(PYTHON) python3.11 python3.12 python3 python \
     $(wildcard $(HOME)/.pyenv/versions/3.11.*/bin/python $(HOME)/.pyenv/versions/3.12.*/bin/python)
 FITS = import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
 LOCK = constraints-py$$($(BIN)/python -c 'import sys; print("%d%d" % sys.version_info[:2])').txt
-PIP = $(BIN)/python -m pip --disable-pip-version-check install --constraint $(LOCK)
+PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check install --constraint $(LOCK)
 INPUTS := setup.py $(wildcard constraints-py*.txt)
 
 .PHONY: help install demo demo-numbers train-mini goldens test check bench lock clean
@@ -71,12 +71,12 @@ clean:  ## removes what make has made, .venv included
 	        "Debian: apt install python3-venv) or say where: make install PYTHON=/path/to/python"; \
 	        exit 1; }; \
 	    echo "== .venv with $$("$$found" --version)"; "$$found" -m venv --clear .venv; }
-	@echo "== installing pinned packages into .venv: about 500 MB to download, 1.7 GB on disk"
-	$(PIP) --quiet setuptools
-	$(PIP) --no-build-isolation --editable '.[world]'
+	@echo "== installing pinned packages into .venv: 1-2 minutes, about 500 MB to download, 1.7 GB on disk"
+	@$(PIP) setuptools
+	@$(PIP) --no-build-isolation --editable '.[world]'
 	@touch $@
 
 .venv/.complete: .venv/.installed
 	@echo "== adding the tools of the tests: PyTorch to compare with, linter, type checker"
-	$(PIP) --no-build-isolation --editable '.[world,parity,dev]'
+	@$(PIP) --no-build-isolation --editable '.[world,parity,dev]'
 	@touch $@

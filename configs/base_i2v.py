@@ -25,6 +25,7 @@ def get_config(arg: str = "mini") -> ConfigDict:
     c.task.noise.weighting = "none"  # or bell
     c.task.drop = ConfigDict()  # probabilities, per sample and independent (paper: 0.1 each)
     c.task.drop.image = 0.1
+    c.task.drop.image_takes = "tokens"  # or "picture": condition latents and their mask as well
     c.task.drop.audio = 0.1
     c.task.drop.text = 0.1
     c.task.drop.identity = 0.1

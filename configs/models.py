@@ -23,7 +23,7 @@ def mini() -> Settings:
             "dit": _dit(192, 6, 6, 512, text=(64, 160), image=96) | EXACT,
             "audio": _audio(96, 128),
             "identity": _identity(64, 8, 128, 2, 4, 128),
-            "motion": {"width": 128, "frequency_width": 64, "scale": 10.0},
+            "motion": _motion(128, 64),
         },
         "codec": _codec(12, 1, (0.0,) * 16, (1.0,) * 16),
         "speech": _speech(48, 96, 3, 4, 256, (32, 8)) | {"phonemes": 41},
@@ -42,7 +42,7 @@ def tiny() -> Settings:
             "dit": _dit(24, 2, 2, 32, text=(16, 16), image=16) | EXACT | {"frequency_width": 16},
             "audio": _audio(16, 16),
             "identity": _identity(16, 2, 16, 1, 2, 16),
-            "motion": {"width": 16, "frequency_width": 8, "scale": 10.0},
+            "motion": _motion(16, 8),
         },
         "codec": _codec(4, 1, (0.0,) * 16, (1.0,) * 16),
         "speech": _speech(8, 16, 1, 2, 16, (4, 2)) | {"phonemes": 41},
@@ -113,7 +113,7 @@ def _released(dit: Settings) -> Settings:
             "dit": dit,
             "audio": _audio(768, 2048),
             "identity": _identity(512, 16, 1280, 4, 20, 2048),
-            "motion": {"width": 1024, "frequency_width": 256, "scale": 10.0},
+            "motion": _motion(1024, 256),
         },
         "codec": _codec(96, 2, MEAN, STD),
         "speech": _speech(512, 768, 12, 12, 3072, (128, 16)),
@@ -168,6 +168,16 @@ def _identity(
         "heads": heads,
         "token_width": token,
         "weight": 0.5,  # lambda of the identity term (paper: 0.5; the audio term has 1)
+        "projected": True,  # False: added after the output projection of the cross-attention
+    }
+
+
+def _motion(width: int, frequencies: int) -> Settings:
+    return {
+        "width": width,
+        "frequency_width": frequencies,
+        "scale": 10.0,
+        "adds_to": "time",  # the time embedding; or the "modulation" projected from it
     }
 
 

@@ -9,7 +9,8 @@ this module with other sizes (configs/models.py); `image_width=None` is a text-t
                               latent frame 0 is put before them, unless they bring their own
   text        [b s cs]        text tokens, padded with zero rows to `text_tokens`
   image       [b i ci]        image tokens
-  time_offset [b d]           added to the time embedding (motion intensities)
+  time_offset [b d]           added to the time embedding (motion intensities); or [b 6d], added to
+                              the six vectors that are projected from it
   terms                       further keys and values for the cross-attention, see term.py
   returns     [b t h w c]     velocity = noise - clean latents
 
@@ -220,9 +221,16 @@ class CrossAttention(nn.Module):
         total = attend(query, cache.text, None)
         if cache.image is not None:
             total = total + attend(query, cache.image, None)
-        for keys, hearing in zip(own.terms, shared.hearing, strict=True):
-            total = add_term(total, query, keys, hearing)
-        return self.output(total.reshape(x.shape))
+        terms = list(zip(own.terms, shared.hearing, strict=True))
+        for keys, hearing in terms:
+            if hearing.projected:
+                total = add_term(total, query, keys, hearing)
+        out = self.output(total.reshape(x.shape))
+        for keys, hearing in terms:
+            if not hearing.projected:
+                parts = split_heads(out, self.cfg.heads)
+                out = add_term(parts, query, keys, hearing).reshape(x.shape)
+        return out
 
 
 class Mlp(nn.Module):
@@ -379,6 +387,12 @@ def unpatchify(
     return x.reshape(x.shape[0], t * pt, h * ph, w * pw, -1)
 
 
+def with_mask(condition: Float[Array, "b t h w c"]) -> Float[Array, "b t h w _"]:
+    """Condition latents behind the mask that says which frames they show: latent frame 0."""
+    mask = jnp.zeros((*condition.shape[:-1], MASK_CHANNELS), condition.dtype)
+    return jnp.concatenate([mask.at[:, 0].set(1), condition], axis=-1)
+
+
 class DiT(nn.Module):
     """The whole network; see the head of this file."""
 
@@ -423,7 +437,7 @@ class DiT(nn.Module):
         timestep: Float[Array, " b"],
         condition: Float[Array, "b t h w _"] | None,
         context: Context | ContextCache,
-        time_offset: Float[Array, "b d"] | None = None,
+        time_offset: Float[Array, "b _"] | None = None,
         terms: tuple[Term, ...] = (),
     ) -> Float[Array, "b t h w c"]:
         """Velocity in float32; `context` from `embed_context` or `cache_context`."""
@@ -432,13 +446,19 @@ class DiT(nn.Module):
         if cfg.image_width is not None:
             if condition is None:
                 raise ValueError("condition latents: None; this model needs them")
-            latents = jnp.concatenate([latents, self._with_mask(condition)], axis=-1)
+            if condition.shape[-1] == cfg.latent_channels:
+                condition = with_mask(condition)
+            latents = jnp.concatenate([latents, condition], axis=-1)
         x = self.patch_embedding(patchify(latents, cfg.patch)).astype(cfg.residual_dtype)
         x = constrain(x, *TOKEN_AXES)
         time = self.time_embedding(timestep)
-        if time_offset is not None:
+        is_early = time_offset is not None and time_offset.shape[-1] == cfg.width
+        if time_offset is not None and is_early:
             time = time + time_offset
-        rows = self.time_projection(jax.nn.silu(time)).reshape(-1, 6, cfg.width)
+        rows = self.time_projection(jax.nn.silu(time))
+        if time_offset is not None and not is_early:
+            rows = rows + time_offset
+        rows = rows.reshape(-1, 6, cfg.width)
         rope = rope_table(*grid, cfg.head_width)
         is_cached = isinstance(context, ContextCache)
         shared = Shared(
@@ -447,12 +467,6 @@ class DiT(nn.Module):
         own = Own(context if is_cached else None, tuple(term.keys for term in terms))
         x, _ = self.blocks(x, shared, own)
         return unpatchify(self.head(x, time), grid, cfg.patch)
-
-    def _with_mask(self, condition: jax.Array) -> jax.Array:
-        if condition.shape[-1] == self.cfg.latent_channels + MASK_CHANNELS:
-            return condition
-        mask = jnp.zeros((*condition.shape[:-1], MASK_CHANNELS), condition.dtype)
-        return jnp.concatenate([mask.at[:, 0].set(1), condition], axis=-1)
 
     def _grid(self, latents: jax.Array) -> tuple[int, int, int]:
         sizes = latents.shape[1:4]

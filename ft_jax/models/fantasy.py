@@ -55,7 +55,8 @@ class Conditions:
     """Everything the network is told besides the noisy latents; one row a sample.
 
     Attributes:
-      condition_latents: Normalised latents of [first frame, then grey]; None for text-to-video.
+      condition_latents: Normalised latents of [first frame, then grey], which may bring their mask
+        (`dit.with_mask`); None for text-to-video.
       image_tokens: Penultimate tokens of the image encoder; None for text-to-video.
       text_tokens: Rows beyond the prompt are zero.
       audio_features: Last hidden state of the speech encoder; None: the branch is not computed.
@@ -67,7 +68,7 @@ class Conditions:
       identity_scale: 1 = on, 0 = dropped; multiplies the attention term.
     """
 
-    condition_latents: Float[Array, "b t h w c"] | None
+    condition_latents: Float[Array, "b t h w _"] | None
     image_tokens: Float[Array, "b i ci"] | None
     text_tokens: Float[Array, "b s cs"]
     audio_features: Float[Array, "b a ca"] | None = None
@@ -83,9 +84,9 @@ class Conditions:
 class Prepared:
     """Conditions as the blocks take them: nothing here depends on the noise level."""
 
-    condition_latents: Float[Array, "b t h w c"] | None
+    condition_latents: Float[Array, "b t h w _"] | None
     context: dit.Context | dit.ContextCache
-    time_offset: Float[Array, "b d"] | None
+    time_offset: Float[Array, "b _"] | None
     terms: tuple[Term, ...]
 
 

@@ -41,6 +41,7 @@ class Config:
     heads: int = 20
     token_width: int = 2048
     weight: float = 0.5  # lambda_2 of the paper
+    projected: bool = True  # False: added after the output projection of the cross-attention
 
 
 class QFormerLayer(nn.Module):
@@ -108,4 +109,6 @@ class IdentityBranch(nn.Module):
         """The term every block adds; `scale` 0 drops the identity of a sample."""
         tokens = self.tokens(embedding)
         scale = self.cfg.weight * jnp.asarray(scale, jnp.float32)
-        return make_term(self.key(tokens), self.value(tokens), self.heads, scale)
+        return make_term(
+            self.key(tokens), self.value(tokens), self.heads, scale, projected=self.cfg.projected
+        )

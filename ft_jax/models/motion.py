@@ -3,16 +3,18 @@
 omega_l (expression: brows, lids, cheeks) and omega_b (body: head and shoulders) lie in [0, 1];
 0.5 is the median of the corpus. Each goes through its own MLP; both are joined, passed through one
 residual layer that mixes them, averaged, and projected by a matrix that starts at zero. The result
-is added to the time embedding, before the projection to the six modulation vectors.
+is added to the time embedding, before the projection to the six modulation vectors; or, where the
+settings say so, to these.
 
   expression, body  [b]
-  returns           [b d]
+  returns           [b d], or [b 6d]
 
 Source: FantasyTalking sec. 3.4 and Fig. 2 (sizes and encoding are ours: the paper does not say).
 Tests: tests/models/motion_test.py.
 """
 
 import dataclasses
+from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -28,11 +30,20 @@ NEUTRAL = 0.5  # the intensity of the median clip
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Sizes of the motion network."""
+    """Sizes of the motion network, and where its result goes.
+
+    Attributes:
+      width: Of its layers.
+      frequency_width: Of the sinusoid.
+      scale: Intensity -> argument of the sinusoid; neighbours must stay alike.
+      adds_to: The "time" embedding; or the "modulation" vectors that are projected from it, so that
+        the head of the DiT does not hear of it.
+    """
 
     width: int = 1024
     frequency_width: int = 256
-    scale: float = 10.0  # intensity -> argument of the sinusoid; neighbours must stay alike
+    scale: float = 10.0
+    adds_to: Literal["time", "modulation"] = "time"
 
 
 class MotionNetwork(nn.Module):
@@ -44,7 +55,7 @@ class MotionNetwork(nn.Module):
     @nn.compact
     def __call__(
         self, expression: Float[Array, " b"], body: Float[Array, " b"]
-    ) -> Float[Array, "b d"]:
+    ) -> Float[Array, "b _"]:
         """Float32, as the rest of the time path."""
         cfg = self.cfg
         parts = [
@@ -58,9 +69,8 @@ class MotionNetwork(nn.Module):
             jax.nn.silu(x)
         )
         pooled = (both + x).reshape(-1, 2, cfg.width).mean(axis=1)
-        return Linear(cfg.width, self.width, ("mlp", "embed"), initial="zeros", name="output")(
-            pooled
-        )
+        width = self.width if cfg.adds_to == "time" else 6 * self.width
+        return Linear(cfg.width, width, ("mlp", "embed"), initial="zeros", name="output")(pooled)
 
     def _mlp(self, intensity: jax.Array, name: str) -> jax.Array:
         cfg = self.cfg

@@ -2,7 +2,8 @@
 
 A branch (speech, identity) computes its keys and values for all blocks at once and hands them over
 as a `Term`. Each block adds `scale * attention(query, key, value)` to the sum of its text and image
-attention, before the shared output projection; the query is the block's own, normalised.
+attention, before the shared output projection (or, not `projected`, to what comes out of it); the
+query is the block's own, normalised.
 
   key, value   [layers b s n k]   one slice per block; may have fewer rows, see below
   scale        [b]                0 = this sample does not hear the branch
@@ -54,10 +55,11 @@ class Keys:
 
 @struct.dataclass
 class Hearing:
-    """How strongly each sample hears a branch, and which keys each latent frame sees."""
+    """How strongly each sample hears a branch, which keys each latent frame sees, added where."""
 
     scale: Float[Array, " b"]
     windows: AudioWindows | None
+    projected: bool = struct.field(pytree_node=False, default=True)
 
 
 @struct.dataclass
@@ -89,13 +91,14 @@ def make_term(
     heads: int,
     scale: Float[Array, " b"],
     windows: AudioWindows | None = None,
+    projected: bool = True,
 ) -> Term:
     """Keys and values of all blocks, split into heads."""
     shape = (*key.shape[:-1], heads, key.shape[-1] // heads)
     scale = jnp.asarray(scale, jnp.float32)
     if windows is not None:
         windows = jax.tree.map(jnp.asarray, windows)
-    return Term(Keys(key.reshape(shape), value.reshape(shape)), Hearing(scale, windows))
+    return Term(Keys(key.reshape(shape), value.reshape(shape)), Hearing(scale, windows, projected))
 
 
 def attend(

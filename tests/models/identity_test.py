@@ -1,4 +1,6 @@
-"""Identity: tokens that tell faces apart, the paper's weight, zero at the start."""
+"""Identity: tokens that tell faces apart, the paper's weight, zero at the start, two places."""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -42,3 +44,24 @@ def test_keys_and_values_start_at_zero_and_queries_do_not():
     fresh = small.fresh()["identity"]
     assert not np.any(fresh["key"]["kernel"]) and not np.any(fresh["value"]["kernel"])
     assert np.std(fresh["queries"]["table"]) > 0
+
+
+def test_after_the_output_projection_equals_before_where_that_changes_nothing():
+    late = dataclasses.replace(
+        small.CONFIG, identity=dataclasses.replace(small.CONFIG.identity, projected=False)
+    )
+    params = small.params()
+
+    def both(given):
+        return [small.apply(given, cfg, *small.inputs()) for cfg in (small.CONFIG, late)]
+
+    before, after = both(params)
+    assert np.abs(before - after).max() > 1e-3
+    blocks = params["dit"]["blocks"]
+    kernel = blocks["cross_attention"]["output"]["kernel"]
+    passing = {"kernel": jnp.broadcast_to(jnp.eye(kernel.shape[-1]), kernel.shape)}
+    passing["bias"] = jnp.zeros_like(blocks["cross_attention"]["output"]["bias"])
+    cross = {**blocks["cross_attention"], "output": passing}
+    dit = {**params["dit"], "blocks": {**blocks, "cross_attention": cross}}
+    before, after = both({**params, "dit": dit})
+    np.testing.assert_allclose(before, after, atol=1e-5)

@@ -1,4 +1,6 @@
-"""Motion intensities: no effect at the start, then each its own."""
+"""Motion intensities: no effect at the start, then each its own; two places to be added to."""
+
+import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
@@ -38,3 +40,24 @@ def test_the_embedding_moves_the_whole_network():
     moved = conditions.replace(body=conditions.body + 0.2)
     changed = small.apply(small.params(), small.CONFIG, latents, sigma, moved)
     assert (np.abs(still - changed).max((2, 3, 4)) > 1e-5).all()
+
+
+def test_added_to_the_modulation_it_is_a_shift_of_the_projection():
+    late = dataclasses.replace(
+        small.CONFIG, motion=dataclasses.replace(small.CONFIG.motion, adds_to="modulation")
+    )
+    latents, sigma, conditions = small.inputs()
+    params = small.params(late)
+    shift = params["motion"]["output"]["bias"]
+    kernel = jnp.zeros_like(params["motion"]["output"]["kernel"])
+    constant = {**params["motion"], "output": {"kernel": kernel, "bias": shift}}
+    found = small.apply({**params, "motion": constant}, late, latents, sigma, conditions)
+    projection = params["dit"]["time_projection"]
+    moved = {**projection, "bias": projection["bias"] + shift}
+    base = dataclasses.replace(small.CONFIG, motion=None)
+    expected = {**params, "dit": {**params["dit"], "time_projection": moved}}
+    del expected["motion"]
+    expected = small.apply(expected, base, latents, sigma, conditions)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    told = small.apply(params, late, latents, sigma, conditions)
+    assert np.abs(told - found).max() > 1e-4

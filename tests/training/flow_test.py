@@ -73,6 +73,20 @@ def test_conditions_are_dropped_as_often_as_asked_and_independently():
     assert float(conditions.expression.min()) == 0.25 and float(conditions.body.min()) == 0.75
 
 
+def test_with_the_picture_go_its_latents_and_their_mask_where_settings_say_so():
+    drop = {**stage1_clip.get_config("tiny").task.drop.to_dict(), "image_takes": "picture"}
+    made, key = stage("clip", drop=drop), randomness.step_key(0, 0)
+    conditions = made.conditions(batch(), key, True)
+    mask, latents = np.split(np.asarray(conditions.condition_latents), [4], axis=-1)
+    kept = np.asarray(conditions.image_scale)[:, None, None, None]
+    assert set(np.unique(kept)) == {0.0, 1.0}
+    np.testing.assert_array_equal(latents, np.broadcast_to(kept[..., None], latents.shape))
+    np.testing.assert_array_equal(mask[:, 0], np.broadcast_to(kept, mask[:, 0].shape))
+    assert not mask[:, 1:].any()
+    judged = made.conditions(batch(), key, False).condition_latents
+    np.testing.assert_array_equal(judged, np.ones_like(latents))
+
+
 def test_drops_are_redrawn_every_step_and_reproduced_from_its_number():
     made = stage("clip")
     one, again, other = (

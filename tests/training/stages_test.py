@@ -36,11 +36,11 @@ def test_every_kind_can_be_found_and_an_unknown_one_is_refused():
 
 def test_the_mouth_lies_low_in_the_face_box_and_the_eyes_high():
     box = jnp.array([[[0.25, 0.0, 0.75, 1.0], [-1.0, -1.0, -1.0, -1.0]]])
-    area = np.asarray(codec.area(box, codec.MOUTH, (20, 20)))
+    area = np.asarray(codec.area_of(box, codec.MOUTH, (20, 20)))
     rows, columns = np.nonzero(area[0, 0])
     assert (rows.min(), rows.max()) == (11, 18) and (columns.min(), columns.max()) == (7, 12)
     assert area[0, 1].sum() == 0  # no face
-    eyes = np.asarray(codec.area(box, codec.EYES, (20, 20)))
+    eyes = np.asarray(codec.area_of(box, codec.EYES, (20, 20)))
     rows, columns = np.nonzero(eyes[0, 0])
     assert (rows.min(), rows.max()) == (0, 8) and (columns.min(), columns.max()) == (6, 13)
     assert not np.any(eyes * area) and eyes[0, 1].sum() == 0

@@ -97,7 +97,7 @@ class Codec:
         params = merge(trained, frozen)["codec"]
         video = picture.to_float(batch["frames"])
         size = (video.shape[2], video.shape[3])
-        mouth, eyes = (area(batch["face_box"], part, size) for part in (MOUTH, EYES))
+        mouth, eyes = (area_of(batch["face_box"], part, size) for part in (MOUTH, EYES))
         if train and self.cfg.crop:
             video, mouth, eyes = self._cut(randomness.draw(key, "crop"), video, mouth, eyes)
         mean, logvar = vae.encode_distribution(params, self._model, video)
@@ -120,7 +120,11 @@ class Codec:
         return losses.weighted(terms, dataclasses.asdict(self.cfg.weights)), metrics
 
     def _cut(
-        self, key: Key[Array, ""], video: jax.Array, mouth: jax.Array, eyes: jax.Array
+        self,
+        key: Key[Array, ""],
+        video: Float[Array, "b f H W 3"],
+        mouth: Float[Array, "b f H W"],
+        eyes: Float[Array, "b f H W"],
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """The same square of a sub-clip and of its areas: at its mouth, at its eyes or anywhere."""
         side = self.cfg.crop
@@ -196,7 +200,7 @@ def sum_of_change(
     return sum((jnp.mean(jnp.abs(change)) for change in changes), jnp.zeros(()))
 
 
-def area(
+def area_of(
     box: Float[Array, "b f 4"], part: tuple[float, float, float, float], size: tuple[int, int]
 ) -> Float[Array, "b f H W"]:
     """1 in the `part` of each face box (MOUTH, EYES), 0 elsewhere and without a box."""

@@ -7,8 +7,9 @@
 
 The three share this class and differ in which branches exist, in windows and in the lip loss; what
 is frozen is said by `optim.groups`. Per sample and independently of each other the image tokens,
-the speech, the text and the identity are dropped, by multiplying with 0; condition latents stay,
-because no guidance branch ever runs without the first frame.
+the speech, the text and the identity are dropped, by multiplying with 0; condition latents stay
+(unless `drop.image_takes` says otherwise), because no guidance branch ever runs without the first
+frame.
 
 Batch: the fields of a record (data_pipeline/schema.py), text padded with zero rows.
 Source: paper sec. 3.2-3.4. Tests: tests/training/flow_test.py.
@@ -16,7 +17,7 @@ Source: paper sec. 3.2-3.4. Tests: tests/training/flow_test.py.
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,7 @@ from jaxtyping import Array, Float, Key
 from ft_jax.checkpoints.tree import merge
 from ft_jax.config import to_dict
 from ft_jax.diffusion import flow
-from ft_jax.models import audio, fantasy
+from ft_jax.models import audio, dit, fantasy
 from ft_jax.training import losses, randomness
 from ft_jax.training.stages import Reads
 from ft_jax.typing import Params
@@ -37,9 +38,19 @@ SPEECH, FACE, MOTION = ("audio_features",), ("identity",), ("expression", "body"
 
 @dataclasses.dataclass(frozen=True)
 class Drop:
-    """Probability of dropping each condition, per sample."""
+    """Probability of dropping each condition, per sample.
+
+    Attributes:
+      image: Of the image.
+      image_takes: What goes with it: its "tokens", or the whole "picture", condition latents and
+        their mask included.
+      audio: Of the speech.
+      text: Of the prompt.
+      identity: Of the face.
+    """
 
     image: float
+    image_takes: Literal["tokens", "picture"]
     audio: float
     text: float
     identity: float
@@ -145,16 +156,21 @@ class Flow:
         def given(name: str) -> jax.Array | None:
             return batch[name].astype(jnp.float32) if name in self._fields else None
 
-        text = batch["text_tokens"].astype(jnp.float32)
+        image = kept("image")
+        text, latents = (
+            batch[name].astype(jnp.float32) for name in ("text_tokens", "condition_latents")
+        )
+        if train and self.cfg.drop.image_takes == "picture":
+            latents = dit.with_mask(latents) * image[:, None, None, None, None]
         return fantasy.Conditions(
-            condition_latents=given("condition_latents"),
+            condition_latents=latents,
             image_tokens=given("image_tokens"),
             text_tokens=text * kept("text")[:, None, None],
             audio_features=given("audio_features"),
             identity=given("identity"),
             expression=given("expression"),
             body=given("body"),
-            image_scale=kept("image"),
+            image_scale=image,
             audio_scale=kept("audio"),
             identity_scale=kept("identity"),
         )
