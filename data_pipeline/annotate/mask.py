@@ -3,20 +3,26 @@
 A region is a polygon per frame, dilated by a share of its own height. It is sampled on a grid finer
 than the pixels, averaged over the pixel frames that make each latent frame (the first alone, then
 fours, as the causal codec groups them) and over the 8 x 8 pixels of each cell. So a thin closed
-mouth keeps its true share instead of vanishing between pixels.
+mouth keeps its true share instead of vanishing between pixels. "trilinear" is the alternative the
+paper names: it samples cells at their centres, evenly in time, up to 2.8 frames beside the latent
+frame that they are given to.
 
 Shapes: polygon [f points 2] as x, y / (width, height); NaN frames have no region.
 Invariants: the area of a convex polygon is exact to the sampling; the mask of latent frame 0 knows
-pixel frame 0 only.
+pixel frame 0 only (not so where it is "trilinear").
 Source: project decision on the lip region (paper section 3.3: M_lip from the detected lips).
 Tests: tests/data_pipeline/annotate/mask_test.py.
 """
+
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from data_pipeline.schema import SPACE_STRIDE, latent_frames
 
+Resampling = Literal["groups", "trilinear"]
+DILATION = 0.1  # of the lips, in their own heights
 SAMPLES = 4  # sample points along each side of a pixel
 LARGEST_ARRAY = 1 << 20  # numbers worked on at once
 
@@ -39,33 +45,54 @@ def region(
     return shares
 
 
-def latent_mask(shares: Float[np.ndarray, "f H W"]) -> UInt8[np.ndarray, "t h w"]:
-    """Mean over each latent frame's pixel frames and each cell's pixels, as 0-255."""
+def latent_mask(
+    shares: Float[np.ndarray, "f H W"], resampling: Resampling = "groups"
+) -> UInt8[np.ndarray, "t h w"]:
+    """Mean over each latent frame's pixel frames and each cell's pixels, as 0-255.
+
+    Args:
+        shares: of every pixel, 0-1.
+        resampling: "trilinear" interpolates at the cells' centres instead.
+    """
     frames, height, width = shares.shape
     h, w = height // SPACE_STRIDE, width // SPACE_STRIDE
+    if resampling == "trilinear":
+        for axis, size in enumerate((latent_frames(frames), h, w)):
+            shares = _interpolated(shares, axis, size)
+        return np.rint(shares * 255).astype(np.uint8)
     cells = shares.reshape(frames, h, SPACE_STRIDE, w, SPACE_STRIDE).mean((2, 4))
     rest = cells[1:].reshape(latent_frames(frames) - 1, -1, h, w)
     rest = rest.mean(1) if len(rest) else rest.reshape(0, h, w)
     return np.rint(np.concatenate([cells[:1], rest]) * 255).astype(np.uint8)
 
 
-def lip_mask(
-    outer_lip: Float[np.ndarray, "f points 2"], height: int, width: int
-) -> UInt8[np.ndarray, "t h w"]:
-    """The lip region: outer lip, dilated by 10 % of its height in each frame."""
-    return latent_mask(region(outer_lip, height, width, dilation=0.1))
-
-
-def face_mask(
+def hulls(
     landmarks: Float[np.ndarray, "f points 2"], height: int, width: int
-) -> UInt8[np.ndarray, "t h w"]:
-    """The face region: convex hull of the landmarks that are known."""
+) -> Float[np.ndarray, "f H W"]:
+    """Share of each pixel inside the convex hull of the landmarks that are known."""
     shares = np.zeros((len(landmarks), height, width), np.float32)
     for share, points in zip(shares, landmarks, strict=True):
         known = points[np.isfinite(points).all(-1)]
         if len(known) > 2:
             share[:] = region(hull(known)[None], height, width)[0]
-    return latent_mask(shares)
+    return shares
+
+
+def below(
+    landmarks: Float[np.ndarray, "f points 2"], top: Float[np.ndarray, " f"]
+) -> Float[np.ndarray, "f points 2"]:
+    """The landmarks of each frame that lie lower than its `top`; the others become NaN."""
+    return np.where(landmarks[..., 1:] > top[:, None, None], landmarks, np.float32("nan"))
+
+
+def _interpolated(x: np.ndarray, axis: int, size: int) -> np.ndarray:
+    """Linear interpolation along one axis at the centres of `size` equal parts."""
+    length = x.shape[axis]
+    place = ((np.arange(size) + 0.5) * length / size - 0.5).clip(0, length - 1)
+    low = np.floor(place).astype(int)
+    weight = np.expand_dims(place - low, tuple(k for k in range(x.ndim) if k != axis))
+    upper = np.take(x, np.minimum(low + 1, length - 1), axis)
+    return np.take(x, low, axis) * (1 - weight) + upper * weight
 
 
 def _fill(share: np.ndarray, corners: np.ndarray, dilation: float) -> None:

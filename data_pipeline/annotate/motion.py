@@ -30,13 +30,16 @@ def expression_raw(
     landmarks: Float[np.ndarray, "f points 2"],
     lips: Sequence[int],
     eyes: tuple[Sequence[int], Sequence[int]],
+    *,
+    head: bool = False,
 ) -> float:
     """Variance of the face's own motion, in inter-ocular distances squared.
 
     Args:
         landmarks: pixels; NaN in a whole frame (no face) or for a point that is never known.
-        lips: every landmark of the mouth; they do not count.
+        lips: every landmark of the mouth; they do not count (none: the mouth counts).
         eyes: landmarks of the left and of the right eye.
+        head: whether the rigid motion of the head counts.
 
     Returns:
         NaN if fewer than LEAST_FRAMES frames show the face.
@@ -47,8 +50,11 @@ def expression_raw(
         return float("nan")
     known = seen[seen.any(1)].all(0)  # an annotator need not know every point of its mesh
     known[list(lips)] = False
-    aligned, mean = align(shown[:, known])
-    aligned = unturn(aligned, mean)
+    aligned = shown[:, known]
+    mean = aligned.mean(0)
+    if not head:
+        aligned, mean = align(aligned)
+        aligned = unturn(aligned, mean)
     left, right = (mean[np.isin(np.flatnonzero(known), list(eye))].mean(0) for eye in eyes)
     distance = float(np.linalg.norm(left - right))
     return float((aligned / distance).var(0).mean()) if distance > 0 else float("nan")

@@ -23,6 +23,7 @@ class Observation:
     Attributes:
         landmarks: of the face.
         outer_lip: indices into landmarks, in order around the outer lip.
+        inner_lip: the same around the opening.
         lips: every landmark that belongs to the mouth.
         eyes: landmarks of the left and of the right eye (as seen in the picture).
         joints: x, y, visibility.
@@ -36,6 +37,7 @@ class Observation:
 
     landmarks: Float[np.ndarray, "f points 2"]
     outer_lip: tuple[int, ...]
+    inner_lip: tuple[int, ...]
     lips: tuple[int, ...]
     eyes: tuple[tuple[int, ...], tuple[int, ...]]
     joints: Float[np.ndarray, "f joints 3"]

@@ -54,6 +54,7 @@ def annotate(path: Path, frames: int, fps: float) -> Observation:
     return Observation(
         landmarks=(cut["landmarks"] / size).astype(np.float32),
         outer_lip=truth.OUTER_LIPS,
+        inner_lip=truth.INNER_LIPS,
         lips=(*truth.OUTER_LIPS, *truth.INNER_LIPS, *truth.JAW),  # the jaw drops with the lips
         eyes=_EYE_CORNERS,
         joints=(cut["joints"] / np.array([size, size, 1.0])).astype(np.float32),

@@ -13,7 +13,7 @@ import os
 import sys
 import typing
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from data_pipeline.build.config import BuildConfig
 from data_pipeline.build.run import build
@@ -53,12 +53,19 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
                 f"--{field.name}",
                 required=is_needed,
                 default=None if is_needed else field.default,
-                type=typing.get_type_hints(BuildConfig)[field.name],
                 help=None if is_needed else f"default: {field.default!r}",
+                **_kind(typing.get_type_hints(BuildConfig)[field.name]),
             )
     parser.add_argument("--out", required=True, help="folder of the data set")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--overwrite", action="store_true", help="replace another data set")
+
+
+def _kind(wanted: Any) -> dict[str, Any]:
+    """How argparse is told about a type."""
+    if typing.get_origin(wanted) is typing.Literal:
+        return {"choices": typing.get_args(wanted)}
+    return {"action": argparse.BooleanOptionalAction} if wanted is bool else {"type": wanted}
 
 
 if __name__ == "__main__":

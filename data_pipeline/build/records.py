@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int16, UInt8
+from jaxtyping import Float32, Int16, UInt8
 
 from data_pipeline import schema
 from data_pipeline.annotate import crop, latents, mask, motion, quality, sync
@@ -127,6 +127,10 @@ class RecordsJob:
     ) -> tuple[UInt8[np.ndarray, "size size 3"], str]:
         """The crop of the reference face, and the clip it comes from."""
         size = self.encoders.face_size
+        if self.config.reference == "first":
+            if crop.uncovered(seen.visible, 1) != [0]:
+                raise UsageError("no uncovered face in the first frame")
+            return seen.crop(frames, 0, size), clip.record_id
         for partner in self.partners.get(clip.id, ()):
             try:
                 other, _ = read_clip(partner, self.config)
@@ -162,7 +166,10 @@ def _measured(
     """Fields that follow from the observation, the pictures and the sound."""
     size = np.array([frames.shape[2], frames.shape[1]], np.float64)
     pixels = np.concatenate([seen.joints[..., :2] * size, seen.joints[..., 2:]], -1)
-    expression = motion.expression_raw(seen.landmarks * size, seen.lips, seen.eyes)
+    silent = () if config.lips_count else seen.lips
+    expression = motion.expression_raw(
+        seen.landmarks * size, silent, seen.eyes, head=config.head_counts
+    )
     body = motion.body_raw(pixels, seen.shoulders)
     if not np.isfinite(expression):
         raise UsageError(f"face seen in fewer than {motion.LEAST_FRAMES} frames")
@@ -170,11 +177,11 @@ def _measured(
         raise UsageError(f"shoulders seen in fewer than {motion.LEAST_FRAMES} frames")
     opening = np.where(seen.visible > 0.5, seen.measures[:, 0], np.nan)
     confidence, offset = sync.lip_audio_correlation(opening, audio, config.fps)
-    outer_lip = seen.landmarks[:, list(seen.outer_lip)]
+    face = mask.hulls(seen.landmarks, config.height, config.width)
     return {
         "audio": audio,
-        "lip_mask": mask.lip_mask(outer_lip, config.height, config.width),
-        "face_mask": mask.face_mask(seen.landmarks, config.height, config.width),
+        "lip_mask": mask.latent_mask(_lip_shares(seen, config), config.masks),
+        "face_mask": mask.latent_mask(face, config.masks),
         "landmarks": seen.landmarks.astype(np.float16),
         "joints": seen.joints.astype(np.float16),
         "face_box": seen.face_box.astype(np.float16),
@@ -186,6 +193,18 @@ def _measured(
         "sync_offset": offset,
         "quality": quality.measure(frames, seen.face_box, seen.visible, seen.phonemes),
     }
+
+
+def _lip_shares(seen: Observation, config: BuildConfig) -> Float32[np.ndarray, "f H W"]:
+    """Share of each pixel that counts as lips."""
+    size = config.height, config.width
+    outer, inner = (seen.landmarks[:, list(lip)] for lip in (seen.outer_lip, seen.inner_lip))
+    if config.lip_region == "lower_face":
+        eyes = seen.landmarks[:, [point for eye in seen.eyes for point in eye], 1].mean(1)
+        return mask.hulls(mask.below(seen.landmarks, (eyes + outer[..., 1].min(1)) / 2), *size)
+    if config.lip_region == "inner":
+        return mask.region(inner, *size)
+    return mask.region(outer, *size, dilation=mask.DILATION)
 
 
 def _partners(clips: Sequence[Clip], tries: int = 3) -> dict[str, tuple[Clip, ...]]:

@@ -89,7 +89,7 @@ def build(
     table = schema.TABLES[config.kind]
     partial = Partial(folder.with_name(f"{folder.name}.partial"), table, settings)
     _first_pass(job, clips, partial, folder, workers)
-    found = _second_pass(job, clips, partial, folder, settings)
+    found = _second_pass(job, config, clips, partial, folder, settings)
     shutil.rmtree(partial.folder)
     return found
 
@@ -191,42 +191,42 @@ def _mapper(workers: int) -> Iterator[Callable[..., Any]]:
 
 def _second_pass(
     job: Job,
+    config: BuildConfig,
     clips: Sequence[Clip],
     partial: Partial,
     folder: pathlib.Path,
     settings: dict[str, Any],
 ) -> dict[str, Any]:
-    build_config = settings["build"]
-    table = schema.TABLES[build_config["kind"]]
+    table = schema.TABLES[config.kind]
     ids = [clip.record_id for clip in clips]
     rejects = partial.rejects(ids)
     kept = [name for name in ids if name not in rejects]
     if not kept:
         reason = next(iter(rejects.values()))
-        raise UsageError(f"{build_config['clips']}: no clip can be used; the first: {reason}")
+        raise UsageError(f"{config.clips}: no clip can be used; the first: {reason}")
     tables = _rank_tables(table, kept, partial)
+    place = statistics.SCALES[config.omega]
 
     def rows() -> Iterator[schema.Record]:
         for name in kept:
             stored = partial.get(name)
             ranks = {
-                field: statistics.rank(stored[RANKED[field]], ranked)
-                for field, ranked in tables.items()
+                field: place(stored[RANKED[field]], ranked) for field, ranked in tables.items()
             }
             yield stored | ranks
 
-    seconds = len(kept) * build_config["frames"] / build_config["fps"]
+    seconds = len(kept) * config.frames / config.fps
     found = statistics.summary(len(kept), seconds, rejects, tables)
     metadata = {
         "kind": table.name,
         "schema": schema.VERSION,
         "widths": job.widths,
         "count": len(kept),
-        **{name: build_config[name] for name in ("fps", "frames", "height", "width")},
+        **{name: getattr(config, name) for name in ("fps", "frames", "height", "width")},
         **job.metadata(),
     }
     documents = {"metadata": metadata, "statistics": found, "config": settings}
-    shards = min(build_config["shards"], len(kept))
+    shards = min(config.shards, len(kept))
     dataset.write(folder, table, rows(), documents, len(kept), shards)
     return found
 

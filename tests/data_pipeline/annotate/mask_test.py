@@ -63,9 +63,19 @@ def test_latent_frames_group_the_first_alone_then_fours() -> None:
     np.testing.assert_array_equal(found, np.rint(wanted))
 
 
+def test_trilinear_samples_cells_at_their_centres_evenly_in_time() -> None:
+    """On a ramp, interpolation reads the ramp itself at t = (i + 1/2) f / t - 1/2."""
+    ramps = np.meshgrid(np.arange(9.0), np.arange(16.0), np.arange(24.0), indexing="ij")
+    places = np.meshgrid([1, 4, 7], [3.5, 11.5], [3.5, 11.5, 19.5], indexing="ij")
+    for ramp, place in zip(ramps, places, strict=True):
+        found = mask.latent_mask((ramp / 255).astype(np.float32), "trilinear")
+        assert found.shape == (3, 2, 3)
+        assert np.abs(found - place).max() <= 0.51  # rounded to whole numbers
+
+
 def test_lip_mask_holds_the_dilated_area_and_nothing_else() -> None:
     polygon = np.repeat(ellipse(0.5, 0.7, 0.15, 0.08), 5, 0)
-    found = mask.lip_mask(polygon, 64, 64)
+    found = mask.latent_mask(mask.region(polygon, 64, 64, mask.DILATION))
     assert found.shape == (2, 8, 8)
     pixels = found[0].astype(float).sum() / 255 * 64
     outer = np.pi * 9.6 * 5.12
@@ -81,7 +91,14 @@ def test_face_mask_is_the_hull_of_what_is_known() -> None:
     square = np.array([[0.25, 0.25], [0.75, 0.75], [0.25, 0.75], [0.75, 0.25]])
     points = np.repeat(np.concatenate([inner, square, [[np.nan, np.nan]]])[None], 5, 0)
     points[1:] = np.nan
-    found = mask.face_mask(points, 64, 64)
+    found = mask.latent_mask(mask.hulls(points, 64, 64))
     assert (found[0, 2:6, 2:6] == 255).all() and found[0].sum() == 16 * 255
     assert not found[1].any()
     assert len(mask.hull(points[0, :-1])) == 4
+
+
+def test_below_keeps_what_lies_lower_than_a_height_of_each_frame() -> None:
+    points = np.zeros((2, 3, 2), np.float32)
+    points[..., 1] = [0.2, 0.5, np.nan]
+    kept = np.isfinite(mask.below(points, np.array([0.1, 0.3]))).all(-1)
+    np.testing.assert_array_equal(kept, [[True, True, False], [False, True, False]])

@@ -68,6 +68,14 @@ def test_lips_do_not_count() -> None:
     assert expression(talking) == pytest.approx(expression(face()), rel=1e-9)
 
 
+def test_lips_and_the_head_count_where_they_are_asked_to() -> None:
+    still = np.repeat(face()[:1], FRAMES, 0)
+    assert motion.expression_raw(head_motion(still), LIPS, EYES, head=True) > 0.1
+    talking = still.copy()
+    talking[:, LIPS, 1] += np.sin(np.arange(FRAMES))[:, None]
+    assert expression(talking) < 1e-9 < motion.expression_raw(talking, (), EYES)
+
+
 def test_expression_grows_with_the_square_of_the_motion() -> None:
     once, twice = expression(face(amount=0.2)), expression(face(amount=0.4))
     assert twice / once == pytest.approx(4, rel=0.02)

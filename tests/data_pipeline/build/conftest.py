@@ -41,6 +41,7 @@ def observation(truth: pathlib.Path, frames: int, fps: float) -> Observation:
     return Observation(
         landmarks=mesh,
         outer_lip=(4, 5, 6, 7),
+        inner_lip=(4, 5, 6, 7),
         lips=(4, 5, 6, 7),
         eyes=((0, 1), (2, 3)),
         joints=body,

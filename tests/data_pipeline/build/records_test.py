@@ -1,6 +1,7 @@
 import functools
 import json
 import pathlib
+import typing
 from typing import Any
 
 import jax
@@ -10,9 +11,10 @@ import pytest
 
 from data_pipeline import schema
 from data_pipeline.annotate import latents
+from data_pipeline.build import records as records_job
 from data_pipeline.build import run
 from data_pipeline.build.clips import read_index
-from data_pipeline.build.config import BuildConfig
+from data_pipeline.build.config import BuildConfig, LipRegion
 from data_pipeline.grain.loader import LoaderConfig, batches
 from data_pipeline.grain.source import RecordSource
 from ft_jax.checkpoints import bundle
@@ -22,8 +24,10 @@ from ft_jax.errors import UsageError
 from ft_jax.media import video
 from ft_jax.models import clip, dit, face, fantasy, text, vae, wav2vec2
 from ft_jax.models.system import System
+from tests.data_pipeline.build.conftest import patched_annotator
 
 FRAMES, FPS, SIDE = 17, 23.0, 16
+REGIONS = typing.get_args(LipRegion)
 
 
 def system() -> System:
@@ -81,8 +85,6 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def data(
     clips: pathlib.Path, weights: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
 ) -> pathlib.Path:
-    from tests.data_pipeline.build.conftest import patched_annotator
-
     folder = tmp_path_factory.mktemp("records") / "data"
     with patched_annotator():
         run.build(config(clips, weights), folder)
@@ -148,6 +150,28 @@ def test_identity_comes_from_another_clip_of_the_person(data: pathlib.Path) -> N
         "fake/clip04/0": "fake/clip01/0",
         "fake/clip02/0": "fake/clip02/0",  # the only clip of its person
     }
+
+
+def test_what_the_paper_leaves_open_can_be_built_otherwise(
+    clips: pathlib.Path, weights: pathlib.Path
+) -> None:
+    index = read_index(clips)
+
+    def annotated(number: int = 4, **changes: object) -> schema.Record:
+        job = records_job.RecordsJob.of(config(clips, weights, **changes), index)
+        return job.annotate(index[number]).record
+
+    with patched_annotator():
+        usual = annotated()
+        area = {region: annotated(lip_region=region)["lip_mask"] for region in REGIONS}
+        assert annotated(masks="trilinear")["face_mask"].tobytes() != usual["face_mask"].tobytes()
+        raw = [usual, annotated(lips_count=True), annotated(head_counts=True)]
+        with pytest.raises(UsageError, match="no uncovered face in the first frame"):
+            annotated(reference="first")  # the fake annotator hides it there
+    np.testing.assert_array_equal(area["outer"], usual["lip_mask"])
+    sums = [int(area[region].sum()) for region in ("inner", "outer", "lower_face")]
+    assert 0 < sums[0] < sums[1] < sums[2] < int(usual["face_mask"].sum())
+    assert len({each["expression_raw"] for each in raw}) == 3
 
 
 def test_ranks_follow_the_raw_intensities(data: pathlib.Path) -> None:

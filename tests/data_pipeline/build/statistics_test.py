@@ -25,3 +25,14 @@ def test_large_corpora_keep_quantiles() -> None:
     table = statistics.rank_table(np.random.default_rng(0).permutation(50_000).astype(float))
     assert len(table) == statistics.LARGEST_TABLE
     assert statistics.rank(12_500.0, table) == pytest.approx(0.25, abs=1e-3)
+
+
+def test_linear_scales_run_between_their_quantiles() -> None:
+    table = statistics.rank_table(np.append(np.arange(100.0), 10_000.0))
+    scales = statistics.SCALES
+    assert scales["range"](0.0, table) == 0 and scales["range"](10_000.0, table) == 1
+    assert scales["range"](50.0, table) == pytest.approx(0.005)  # the long tail
+    assert scales["percentiles"](50.0, table) == pytest.approx(0.5, abs=0.01)
+    assert scales["percentiles"](-5.0, table) == 0 and scales["percentiles"](5e4, table) == 1
+    assert scales["rank"](50.0, table) == pytest.approx(0.5, abs=0.01)
+    assert scales["range"](3.0, np.full(4, 2.0)) == 0.5 == scales["range"](3.0, np.zeros(0))
