@@ -43,7 +43,10 @@ class Reads:
 
 @runtime_checkable
 class Stage(Protocol):
-    """One phase. `Config` is its own group of settings (`task` in configs/)."""
+    """One phase. `Config` is its own group of settings (`task` in configs/).
+
+    A stage may inherit from this to be given `abstract` and `finish`; the loop does not ask it to.
+    """
 
     system: Mapping[str, Any]  # configuration of the whole system, as written beside weights
     reads: Reads
@@ -54,7 +57,7 @@ class Stage(Protocol):
 
     def abstract(self) -> Params:
         """Their shapes, in the boxes that carry logical axes; a leaf without one is replicated."""
-        ...
+        return jax.eval_shape(self.init, jax.random.key(0))
 
     def prepare(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """A batch of the loader -> the arrays that go to the device; runs in a thread."""
@@ -73,7 +76,8 @@ class Stage(Protocol):
 
     def finish(self, params: Params, batches: Iterator[dict[str, np.ndarray]]) -> Mapping[str, Any]:
         """After the last step: changes to the configuration of the system ({} for none)."""
-        ...
+        del params, batches
+        return {}
 
 
 def kind(name: str) -> Any:

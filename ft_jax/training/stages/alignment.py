@@ -8,7 +8,7 @@ Tests: tests/training/stages_test.py.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -21,7 +21,7 @@ from ft_jax.config import to_dict
 from ft_jax.errors import UsageError
 from ft_jax.models import clip, text
 from ft_jax.training import losses
-from ft_jax.training.stages import Reads, picture
+from ft_jax.training.stages import Reads, Stage, picture
 from ft_jax.typing import Params
 
 
@@ -34,7 +34,7 @@ class Config:
     noise: float
 
 
-class Alignment:
+class Alignment(Stage):
     """See the head of this file."""
 
     Config = Config
@@ -52,10 +52,6 @@ class Alignment:
         """{image: parameters, text: parameters}."""
         one, other = jax.random.split(key)
         return {"image": clip.init(one, self._image), "text": text.init(other, self._text)}
-
-    def abstract(self) -> Params:
-        """Their shapes."""
-        return jax.eval_shape(self.init, jax.random.key(0))
 
     def prepare(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Frames, and captions as token ids of the length that the denoiser takes."""
@@ -82,8 +78,3 @@ class Alignment:
         nearest = jnp.argmax(said @ seen.T, axis=-1)
         recall = jnp.mean((nearest == jnp.arange(said.shape[0])).astype(jnp.float32))
         return losses.contrastive(seen, said, self.cfg.temperature), {"recall": recall}
-
-    def finish(self, params: Params, batches: Iterator[dict[str, np.ndarray]]) -> Mapping[str, Any]:
-        """Nothing to add."""
-        del params, batches
-        return {}

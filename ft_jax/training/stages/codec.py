@@ -29,7 +29,7 @@ from ft_jax.checkpoints.tree import flatten, merge, unflatten
 from ft_jax.config import to_dict
 from ft_jax.models import vae
 from ft_jax.training import losses, randomness
-from ft_jax.training.stages import Reads, picture
+from ft_jax.training.stages import Reads, Stage, picture
 from ft_jax.typing import Params
 
 MOUTH = (0.2, 0.55, 0.8, 0.95)
@@ -61,7 +61,7 @@ class Config:
     statistics_batches: int  # over which `finish` measures the latents
 
 
-class Codec:
+class Codec(Stage):
     """See the head of this file."""
 
     Config = Config
@@ -75,10 +75,6 @@ class Codec:
     def init(self, key: Key[Array, ""]) -> Params:
         """{codec: parameters}; a clip without motion is coded as its picture."""
         return {"codec": still(vae.init(key, self._model))}
-
-    def abstract(self) -> Params:
-        """Their shapes."""
-        return jax.eval_shape(self.init, jax.random.key(0))
 
     def prepare(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Frames and face boxes; a missing box becomes an empty one."""

@@ -9,7 +9,7 @@ Tests: tests/training/stages_test.py.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ from ft_jax.config import to_dict
 from ft_jax.errors import UsageError
 from ft_jax.models import face
 from ft_jax.training import losses
-from ft_jax.training.stages import Reads, picture
+from ft_jax.training.stages import Reads, Stage, picture
 from ft_jax.typing import Params
 
 TEMPERATURE = 0.1
@@ -42,7 +42,7 @@ class Config:
     noise: float
 
 
-class Face:
+class Face(Stage):
     """See the head of this file."""
 
     Config = Config
@@ -60,10 +60,6 @@ class Face:
         one, other = jax.random.split(key)
         table = jax.random.normal(other, (self.cfg.persons, self._model.width))
         return {"face": face.init(one, self._model), "head": {"centres": {"table": table}}}
-
-    def abstract(self) -> Params:
-        """Their shapes."""
-        return jax.eval_shape(self.init, jax.random.key(0))
 
     def prepare(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Crops and persons.
@@ -111,8 +107,3 @@ class Face:
         nearest = jnp.take_along_axis(same, jnp.argmax(cosine, axis=-1)[:, None], axis=1)
         loss = losses.contrastive(pairs[:, 0], pairs[:, 1], TEMPERATURE)
         return loss, {"accuracy": jnp.mean(nearest.astype(jnp.float32))}
-
-    def finish(self, params: Params, batches: Iterator[dict[str, np.ndarray]]) -> Mapping[str, Any]:
-        """Nothing to add."""
-        del params, batches
-        return {}

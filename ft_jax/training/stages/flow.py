@@ -16,7 +16,7 @@ Source: paper sec. 3.2-3.4. Tests: tests/training/flow_test.py.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
@@ -29,7 +29,7 @@ from ft_jax.config import to_dict
 from ft_jax.diffusion import flow
 from ft_jax.models import audio, dit, fantasy
 from ft_jax.training import losses, randomness
-from ft_jax.training.stages import Reads
+from ft_jax.training.stages import Reads, Stage
 from ft_jax.typing import Params
 
 FIELDS = ("video_latents", "condition_latents", "image_tokens", "text_tokens", "lip_mask")
@@ -67,7 +67,7 @@ class Config:
     motion: bool
 
 
-class Flow:
+class Flow(Stage):
     """What the three stages share; see the head of this file."""
 
     Config = Config
@@ -174,11 +174,6 @@ class Flow:
             audio_scale=kept("audio"),
             identity_scale=kept("identity"),
         )
-
-    def finish(self, params: Params, batches: Iterator[dict[str, np.ndarray]]) -> Mapping[str, Any]:
-        """Nothing to add."""
-        del params, batches
-        return {}
 
     def _widths(self) -> dict[str, int]:
         model = self._model

@@ -10,7 +10,7 @@ Tests: tests/training/stages_test.py.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -24,7 +24,7 @@ from ft_jax.config import to_dict
 from ft_jax.errors import UsageError
 from ft_jax.models import landmarks
 from ft_jax.training import losses
-from ft_jax.training.stages import Reads, picture
+from ft_jax.training.stages import Reads, Stage, picture
 from ft_jax.typing import Params
 
 LEAST_MOVEMENT = 0.05
@@ -42,7 +42,7 @@ class Config:
     noise: float
 
 
-class Landmarks:
+class Landmarks(Stage):
     """See the head of this file."""
 
     Config = Config
@@ -58,10 +58,6 @@ class Landmarks:
     def init(self, key: Key[Array, ""]) -> Params:
         """{landmarks: parameters}."""
         return {"landmarks": landmarks.init(key, self._model)}
-
-    def abstract(self) -> Params:
-        """Their shapes."""
-        return jax.eval_shape(self.init, jax.random.key(0))
 
     def prepare(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Frames, measures with box, and which of them are known.
@@ -132,8 +128,3 @@ class Landmarks:
         wrong = jnp.sum(jnp.square((found - true) / scale), axis=0)
         unexplained = wrong / jnp.maximum(jnp.sum(known, axis=0), 1.0)
         return losses.regression(found / scale, true / scale, known), unexplained
-
-    def finish(self, params: Params, batches: Iterator[dict[str, np.ndarray]]) -> Mapping[str, Any]:
-        """Nothing to add."""
-        del params, batches
-        return {}

@@ -8,7 +8,7 @@ Batch: audio int16 [b x], phonemes int16 [b a]. Tests: tests/training/stages_tes
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -21,7 +21,7 @@ from ft_jax.config import to_dict
 from ft_jax.errors import UsageError
 from ft_jax.models import wav2vec2
 from ft_jax.training import losses, randomness
-from ft_jax.training.stages import Reads
+from ft_jax.training.stages import Reads, Stage
 from ft_jax.typing import Params
 
 
@@ -35,7 +35,7 @@ class Config:
     closed: tuple[int, ...]  # classes whose lips close; their accuracy is logged apart
 
 
-class Speech:
+class Speech(Stage):
     """See the head of this file."""
 
     Config = Config
@@ -51,10 +51,6 @@ class Speech:
     def init(self, key: Key[Array, ""]) -> Params:
         """{speech: parameters}."""
         return {"speech": wav2vec2.init(key, self._model)}
-
-    def abstract(self) -> Params:
-        """Their shapes."""
-        return jax.eval_shape(self.init, jax.random.key(0))
 
     def prepare(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Sound and labels.
@@ -94,11 +90,6 @@ class Speech:
             "accuracy_closed": jnp.sum(right * closed) / jnp.maximum(jnp.sum(closed), 1),
         }
         return losses.cross_entropy(logits, labels, smoothing), metrics
-
-    def finish(self, params: Params, batches: Iterator[dict[str, np.ndarray]]) -> Mapping[str, Any]:
-        """Nothing to add."""
-        del params, batches
-        return {}
 
     def _varied(self, wave: Float[Array, "b x"], key: Key[Array, ""]) -> Float[Array, "b x"]:
         keys = jax.random.split(randomness.draw(key, "augment"), 3)
