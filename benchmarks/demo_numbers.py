@@ -24,11 +24,10 @@ from benchmarks.demo_clips import Gallery, digest, read_cases
 from benchmarks.demo_rows import ROWS, Bench
 from configs import sample
 from ft_jax.checkpoints import bundle
-from ft_jax.config import build
 from ft_jax.errors import UsageError
 from ft_jax.eval import identity, numbers
 from ft_jax.eval.instrument import Instrument
-from ft_jax.sampling.pipeline import Config, Pipeline
+from ft_jax.sampling.pipeline import Pipeline
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -39,7 +38,7 @@ def open_bench(args: argparse.Namespace) -> Bench:
     Raises:
       UsageError: Weights or clips are missing, or too few.
     """
-    pipeline = Pipeline.load(args.weights, build(Config, sample.get_config(args.sampling)))
+    pipeline = Pipeline.load(args.weights, sample.get_config(args.sampling).to_dict())
     _, parts = bundle.load(args.weights)
     system = pipeline.system
     cases = read_cases(args.world)

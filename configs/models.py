@@ -32,6 +32,8 @@ def mini() -> Settings:
         "face": _face(48, (16, 32, 48, 64), (1, 1, 1, 1), 64, "group"),
         "landmarks": _landmarks(64, (16, 32, 48, 64), 128),
         **_clip(33, 64),
+        # Guidance by text makes its pictures harsh and its lips no better (docs/experiments.md).
+        "sampling": {"shift": 3.0, "text": 1.0, "audio": 3.0},
     }
 
 
@@ -51,6 +53,7 @@ def tiny() -> Settings:
         "face": _face(16, (8, 8, 8, 8), (1, 1, 1, 1), 16, "group"),
         "landmarks": _landmarks(16, (8, 8), 16),
         **_clip(17, 16),
+        "sampling": {"shift": 5.0, "text": 5.0, "audio": 4.5},
     }
 
 
@@ -122,6 +125,7 @@ def _released(dit: Settings) -> Settings:
         "face": _face(112, (64, 128, 256, 512), (3, 13, 30, 3), 512, "batch"),
         "landmarks": None,
         **_clip(81, 512),
+        "sampling": {"shift": 5.0, "text": 5.0, "audio": 4.5},  # as published (paper: audio 4.5)
     }
 
 

@@ -3,10 +3,12 @@ r"""How clips are made from a trained system: noise levels, guidance, windows, f
     python -m ft_jax.cli.generate --image PORTRAIT --audio SPEECH --out clip.mp4 \
         --config.sampler.guidance.audio=6
 
+What is None here is as the weights are best sampled with: `sampling` in configs/models.py.
 Read by ft_jax/sampling/pipeline.py (Config).
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -18,11 +20,12 @@ def get_config(arg: str = "") -> ConfigDict:
     c.sampler = ConfigDict()
     c.sampler.solver = "euler"  # or "unipc": good with a third of the steps
     c.sampler.steps = 10 if arg == "fast" else 30
-    c.sampler.shift = 5.0  # of the noise levels towards noise, as in training
+    c.sampler.shift = placeholder(float)  # of the noise levels towards noise
     c.sampler.rows_at_once = 8  # windows that go through the network together
     c.sampler.guidance = ConfigDict()
-    c.sampler.guidance.text = 5.0  # 1 switches it off; useful range 1-7
-    c.sampler.guidance.audio = 4.5  # 1 switches it off; useful range 3-7, higher: wider lips
+    c.sampler.guidance.text = placeholder(float)  # 1 switches it off; useful range 1-7
+    # 1 switches it off; useful range 3-7, higher: wider lips
+    c.sampler.guidance.audio = placeholder(float)
     c.sampler.guidance.identity = True  # False: the unconditional branch does not know the face
     c.sampler.guidance.motion = True  # False: nor the intensities; it has neutral ones
 

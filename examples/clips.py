@@ -24,7 +24,7 @@ from ft_jax.eval import clip as scoring
 from ft_jax.eval.instrument import Instrument
 from ft_jax.media import sound, video
 from ft_jax.models.system import System
-from ft_jax.sampling.pipeline import Clip, Config, Pipeline, Request
+from ft_jax.sampling.pipeline import Clip, Pipeline, Request
 
 SHOWN = 256  # pixels of a side on the page, at least
 LEVELS = (0.0, 1.0)  # of each intensity, beside the neutral 0.5
@@ -135,7 +135,7 @@ def _with_stage_1(recipe: Recipe, system: System, parts: Mapping[str, Any]) -> P
         return None
     _, earlier = bundle.load(recipe.stage_1)
     denoiser = {**parts["denoiser"], **bundle.part(recipe.stage_1, earlier, "denoiser")}
-    return Pipeline(system, {**parts, "denoiser": denoiser}, Config(hearing="clip"))
+    return Pipeline(system, {**parts, "denoiser": denoiser}, {"hearing": "clip"})
 
 
 def _written(out: Path, asked: Wanted, clip: Clip, heard: sound.Sound) -> dict[str, Any]:

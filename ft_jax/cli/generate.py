@@ -62,13 +62,12 @@ def main(arguments: list[str]) -> None:
     expression, body = intensity("expression"), intensity("body")
     # JAX takes a second to import: wrong input is reported before.
     compiled.keep()
-    from ft_jax.config import build
     from ft_jax.media import video
-    from ft_jax.sampling.pipeline import Config, Pipeline, Request
+    from ft_jax.sampling.pipeline import Pipeline, Request
 
     given = flags.FLAGS
     start = time.monotonic()
-    pipeline = Pipeline.load(given.weights, build(Config, CONFIG.value))
+    pipeline = Pipeline.load(given.weights, CONFIG.value.to_dict())
     request = Request(
         inputs.picture,
         inputs.sound.speech,

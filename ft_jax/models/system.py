@@ -14,6 +14,21 @@ from ft_jax.models import clip, face, fantasy, landmarks, text, vae, wav2vec2
 
 
 @dataclasses.dataclass(frozen=True)
+class Sampling:
+    """What the weights of a family are best sampled with; settings of a run may say otherwise.
+
+    Attributes:
+        shift: of the noise levels towards noise.
+        text: strength of the guidance by text; 1 switches it off.
+        audio: likewise by speech.
+    """
+
+    shift: float = 5.0
+    text: float = 5.0
+    audio: float = 4.5
+
+
+@dataclasses.dataclass(frozen=True)
 class System:
     """Configs of all parts.
 
@@ -29,6 +44,7 @@ class System:
         fps: frames per second.
         height: pixel rows.
         width: pixel columns.
+        sampling: what its weights are best sampled with.
     """
 
     denoiser: fantasy.Config
@@ -42,6 +58,7 @@ class System:
     fps: float
     height: int
     width: int
+    sampling: Sampling = Sampling()
 
     @property
     def latent_shape(self) -> tuple[int, int, int, int]:

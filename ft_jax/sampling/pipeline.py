@@ -22,7 +22,7 @@ Tests: tests/sampling/pipeline_test.py.
 import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +51,7 @@ Intensity: TypeAlias = float | int | tuple[float, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Settings of sampling; configs/sample.py has the values.
+    """Settings of sampling; configs/sample.py has the values; see `settled`.
 
     Attributes:
       sampler: Steps, noise levels and guidance.
@@ -67,6 +67,27 @@ class Config:
     hearing: audio.Mode = "frame"
     overlap: int = 3
     framing: Framing = dataclasses.field(default_factory=Framing)
+
+
+def settled(made: system.System, given: Config | Mapping[str, Any] | None) -> Config:
+    """Settings for a system: what is not given, or None, is what its weights are best sampled with.
+
+    Args:
+      made: The system.
+      given: Settings by name, as in configs/sample.py; a whole Config stays as it is.
+
+    Raises:
+      UsageError: A setting does not exist or has the wrong type.
+    """
+    if isinstance(given, Config):
+        return given
+    chosen = dict(given or {})
+    sampler = chosen["sampler"] = dict(chosen.get("sampler") or {})
+    guidance = sampler["guidance"] = dict(sampler.get("guidance") or {})
+    for group, name in ((sampler, "shift"), (guidance, "text"), (guidance, "audio")):
+        if group.get(name) is None:
+            group[name] = getattr(made.sampling, name)
+    return build(Config, chosen)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,12 +139,20 @@ class Pipeline:
     """A system with its weights, ready to make clips."""
 
     def __init__(
-        self, config: system.System, params: Mapping[str, Params], cfg: Config | None = None
+        self,
+        config: system.System,
+        params: Mapping[str, Params],
+        cfg: Config | Mapping[str, Any] | None = None,
     ) -> None:
         """Takes the parts of a bundle; weights are used in float32 where the system says so.
 
+        Args:
+          config: Of the parts.
+          params: Their weights.
+          cfg: Settings of sampling; see `settled` for what may be left out.
+
         Raises:
-          UsageError: A part is missing, or parts do not fit each other.
+          UsageError: A part is missing, parts do not fit each other, or a setting is wrong.
         """
         system.check(config)
         needed = ("denoiser", "codec", "speech", "text", "image", "face")
@@ -131,7 +160,7 @@ class Pipeline:
         if missing:
             raise UsageError(f"weights: no part {missing[0]!r}; expected {', '.join(needed)}")
         exact = config.denoiser.dit.precision == "parity"
-        self.system, self.cfg = config, cfg or Config()
+        self.system, self.cfg = config, settled(config, cfg)
         self._params = {
             name: jax.tree.map(
                 lambda x: jnp.asarray(x, jnp.float32) if exact else jnp.asarray(x), part
@@ -142,7 +171,11 @@ class Pipeline:
         self._look = self._encoders.look()
 
     @classmethod
-    def load(cls, path: str | pathlib.Path | None = None, cfg: Config | None = None) -> "Pipeline":
+    def load(
+        cls,
+        path: str | pathlib.Path | None = None,
+        cfg: Config | Mapping[str, Any] | None = None,
+    ) -> "Pipeline":
         """Reads a bundle; without a path, the one that ships with the package.
 
         Raises:

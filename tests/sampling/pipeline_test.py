@@ -10,11 +10,12 @@ from configs import sample
 from ft_jax.checkpoints import bundle
 from ft_jax.config import build, to_dict
 from ft_jax.errors import UsageError
-from ft_jax.models.system import System
+from ft_jax.models.system import Sampling, System
 from ft_jax.sampling import sampler
 from ft_jax.sampling.conditions import Encoders
-from ft_jax.sampling.pipeline import Config, Pipeline, Request
+from ft_jax.sampling.pipeline import Config, Pipeline, Request, settled
 from ft_jax.sampling.portrait import NO_FACE
+from tests.sampling import tiny_system
 
 LONG = 1.3  # seconds; three windows
 
@@ -195,5 +196,16 @@ def test_encoders_give_a_row_the_same_result_alone_and_among_others(
 
 
 def test_the_settings_of_the_command_are_those_of_the_program() -> None:
-    assert build(Config, sample.get_config()) == Config()
-    assert build(Config, sample.get_config("fast")).sampler.steps < Config().sampler.steps
+    made = tiny_system.system()
+    assert settled(made, sample.get_config().to_dict()) == settled(made, None)
+    fast = settled(made, sample.get_config("fast").to_dict())
+    assert fast.sampler.steps < settled(made, None).sampler.steps
+
+
+def test_what_settings_leave_open_is_what_the_weights_are_best_with() -> None:
+    made = dataclasses.replace(tiny_system.system(), sampling=Sampling(2.0, 1.5, 3.0))
+    found = settled(made, {"sampler": {"shift": None, "guidance": {"audio": 6.0}}}).sampler
+    assert (found.shift, found.guidance.text, found.guidance.audio) == (2.0, 1.5, 6.0)
+    assert settled(made, Config()) == Config()
+    with pytest.raises(UsageError, match="steeps"):
+        settled(made, {"sampler": {"steeps": 3}})
