@@ -27,6 +27,9 @@ from ft_jax.typing import Params
 SYSTEM = "system.json"
 """In a run's folder: what the run adds to the configuration of the system when it is done."""
 
+CLIP = ("fps", "frames", "height", "width")
+"""What all parts of a system have to agree on."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Source:
@@ -173,7 +176,7 @@ def assemble(
     """Parts of several sources as one system: (configuration, {part: parameters}).
 
     Args:
-      system: Configuration of the parts that no source has.
+      system: Configuration of the clips, of their sampling and of the parts that no source has.
       sources: Later ones win; each brings the configuration of its parts.
       names: Parts of a system; what else a run has trained is left behind.
 
@@ -185,7 +188,7 @@ def assemble(
         for name in names:
             if name in source.parts:
                 parts[name], settings[name] = source.parts[name], source.system[name]
-        for name in sorted(set(system) - set(names)):
+        for name in CLIP:
             if source.system[name] != system[name]:
                 raise UsageError(
                     f"{source.path}: {name} is {source.system[name]}; expected {system[name]}"

@@ -5,7 +5,8 @@ from ft_jax.checkpoints import bundle, handover
 from ft_jax.checkpoints.tree import fingerprint, flatten
 from ft_jax.errors import UsageError
 
-SYSTEM = {"denoiser": {"width": 3}, "codec": {"mean": [0.0]}, "frames": 17}
+CLIP = {"fps": 23.0, "frames": 17, "height": 16, "width": 16}
+SYSTEM = {"denoiser": {"width": 3}, "codec": {"mean": [0.0]}, **CLIP}
 
 
 def source(path: str, base=None, **leaves: float) -> handover.Source:
@@ -79,6 +80,12 @@ def test_parts_of_clips_of_another_length_are_refused():
     other = handover.Source("two", {**SYSTEM, "frames": 33}, {"codec": {}}, None)
     with pytest.raises(UsageError, match="two: frames is 33; expected 17"):
         handover.assemble(SYSTEM, [other], ("codec",))
+
+
+def test_sampling_is_the_system_s_whatever_a_source_was_made_with():
+    made = handover.Source("two", {**SYSTEM, "sampling": {"shift": 9.0}}, {"codec": {}}, None)
+    wanted = {**SYSTEM, "sampling": {"shift": 3.0}}
+    assert handover.assemble(wanted, [made], ("codec",))[0]["sampling"] == {"shift": 3.0}
 
 
 def test_encoders_of_its_own_tell_a_bundle_whose_data_it_may_meet():
