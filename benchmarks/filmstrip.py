@@ -2,7 +2,7 @@ r"""Talking clips as one picture: a row of frames for each, its sound drawn belo
 
     python benchmarks/filmstrip.py --out docs/images/clips.png CLIP.mp4 [CLIP.mp4 ...]
 
-The picture of the README is made of clips of the drawn world (see there) by this command.
+The picture of the README is made of clips of make demo (own, other, long) by this command.
 """
 
 import argparse
