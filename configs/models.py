@@ -53,7 +53,7 @@ def tiny() -> Settings:
         "face": _face(16, (8, 8, 8, 8), (1, 1, 1, 1), 16, "group"),
         "landmarks": _landmarks(16, (8, 8), 16),
         **_clip(17, 16),
-        "sampling": {"shift": 5.0, "text": 5.0, "audio": 4.5},
+        "sampling": PUBLISHED,
     }
 
 
@@ -79,6 +79,9 @@ SYSTEMS = {
     "wan_14b": wan_14b,
     "wan_t2v_14b": wan_t2v_14b,
 }
+PUBLISHED = {"shift": 5.0, "text": 5.0, "audio": 4.5}
+"""Noise shift and guidances of the released script; audio as in the paper (the script has 5)."""
+
 EXACT = {"precision": "parity"}
 """Float32 everywhere: the small models train on CPUs, where bfloat16 is slow. Activations are
 recomputed even there: a sixth of the memory, and its page faults cost more than the arithmetic."""
@@ -125,7 +128,7 @@ def _released(dit: Settings) -> Settings:
         "face": _face(112, (64, 128, 256, 512), (3, 13, 30, 3), 512, "batch"),
         "landmarks": None,
         **_clip(81, 512),
-        "sampling": {"shift": 5.0, "text": 5.0, "audio": 4.5},  # as published (paper: audio 4.5)
+        "sampling": PUBLISHED,
     }
 
 

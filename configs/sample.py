@@ -26,10 +26,12 @@ def get_config(arg: str = "") -> ConfigDict:
     c.sampler.guidance.text = placeholder(float)  # 1 switches it off; useful range 1-7
     # 1 switches it off; useful range 3-7, higher: wider lips
     c.sampler.guidance.audio = placeholder(float)
-    c.sampler.guidance.identity = True  # False: the unconditional branch does not know the face
-    c.sampler.guidance.motion = True  # False: nor the intensities; it has neutral ones
+    # The unconditional branch exists where the guidance by text is not 1. False: there it does not
+    # know the face, nor the intensities (it has neutral ones).
+    c.sampler.guidance.identity = True
+    c.sampler.guidance.motion = True
 
-    c.negative_prompt = ""  # "" is the dropped prompt of training
+    c.negative_prompt = ""  # of the unconditional branch; "" is the dropped prompt of training
     c.hearing = "frame"  # or "clip": all speech of a window for each of its frames (stage 1 alone)
     c.overlap = 3  # latent frames (of 4 frames each) that the windows of a long clip share
 

@@ -15,7 +15,7 @@ import typing
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from data_pipeline.build.config import BuildConfig
+from data_pipeline.build.config import RECORDS_ONLY, BuildConfig
 from data_pipeline.build.run import build
 from ft_jax.errors import UsageError
 
@@ -35,7 +35,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="pixels|records")
     for kind in ("pixels", "records"):
-        _add_flags(kinds.add_parser(kind, help=f"the table {kind} of data_pipeline/schema.py"))
+        _add_flags(
+            kinds.add_parser(kind, help=f"the table {kind} of data_pipeline/schema.py"),
+            unread={"kind"} | ({*RECORDS_ONLY} if kind == "pixels" else set()),
+        )
     given = vars(parser.parse_args(argv))
     out, workers, overwrite = (given.pop(name) for name in ("out", "workers", "overwrite"))
     found = build(BuildConfig(**given), out, workers, overwrite=overwrite)
@@ -45,9 +48,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"  {count}  {reason}")
 
 
-def _add_flags(parser: argparse.ArgumentParser) -> None:
+def _add_flags(parser: argparse.ArgumentParser, unread: set[str]) -> None:
     for field in dataclasses.fields(BuildConfig):
-        if field.name != "kind":
+        if field.name not in unread:
             is_needed = field.default is dataclasses.MISSING
             parser.add_argument(
                 f"--{field.name}",

@@ -10,6 +10,8 @@ from data_pipeline.annotate.mask import Resampling
 from data_pipeline.build.statistics import Scale
 
 LipRegion = Literal["outer", "inner", "lower_face"]
+RECORDS_ONLY = ("reference", "lip_region", "masks", "lips_count", "head_counts", "omega")
+"""Settings that pixels do not depend on."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -75,15 +75,8 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Params
 
 def check(path: str | os.PathLike[str]) -> None:
     """Raises a UsageError unless there is a file `path`, without reading it."""
-    if os.path.isfile(path):
-        return
-    if Path(path) == SHIPPED:
-        raise UsageError(
-            f"{path}: the small model is not in this version; expected it to be made (`make "
-            "train-mini`, hours on two cores: outputs/train_mini/bundle.safetensors) and to be "
-            "named with --weights"
-        )
-    raise UsageError(f"{path}: no such file; expected a bundle (.safetensors)")
+    if not os.path.isfile(path):
+        raise UsageError(f"{path}: no such file; expected a bundle (.safetensors)")
 
 
 def part(path: str | os.PathLike[str], parts: Mapping[str, Params], name: str) -> Params:

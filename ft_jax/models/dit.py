@@ -452,11 +452,10 @@ class DiT(nn.Module):
         x = self.patch_embedding(patchify(latents, cfg.patch)).astype(cfg.residual_dtype)
         x = constrain(x, *TOKEN_AXES)
         time = self.time_embedding(timestep)
-        is_early = time_offset is not None and time_offset.shape[-1] == cfg.width
-        if time_offset is not None and is_early:
-            time = time + time_offset
+        if time_offset is not None and time_offset.shape[-1] == cfg.width:
+            time, time_offset = time + time_offset, None
         rows = self.time_projection(jax.nn.silu(time))
-        if time_offset is not None and not is_early:
+        if time_offset is not None:
             rows = rows + time_offset
         rows = rows.reshape(-1, 6, cfg.width)
         rope = rope_table(*grid, cfg.head_width)

@@ -23,9 +23,9 @@ class Sampling:
         audio: likewise by speech.
     """
 
-    shift: float = 5.0
-    text: float = 5.0
-    audio: float = 4.5
+    shift: float
+    text: float
+    audio: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ class System:
     fps: float
     height: int
     width: int
-    sampling: Sampling = Sampling()
+    sampling: Sampling
 
     @property
     def latent_shape(self) -> tuple[int, int, int, int]:

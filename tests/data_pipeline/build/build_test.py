@@ -144,6 +144,9 @@ def test_recorded_clip_without_annotator_is_said_so() -> None:
         (["pixels", "--clips={0}", "--out={0}/data", "--mouth=1"], "--mouth=1; --help"),
         (["pixels", "--clips={0}", "--out={0}/data", "--frames=16"], "frames: 16 is not"),
         (["pixels", "--out={0}/data"], "required: --clips"),
+        (["pixels", "--clips={0}", "--out={0}/data", "--omega=range"], "--omega=range; --help"),
+        (["records", "--clips={0}", "--out={0}/data", "--omega=mean"], "invalid choice: 'mean'"),
+        (["records", "--clips={0}", "--out={0}/data", "--lips_count"], "index.jsonl: no such file"),
         (["pictures"], "invalid choice: 'pictures'"),
     ],
 )

@@ -23,7 +23,7 @@ from ft_jax.config import build, to_dict
 from ft_jax.errors import UsageError
 from ft_jax.media import video
 from ft_jax.models import clip, dit, face, fantasy, text, vae, wav2vec2
-from ft_jax.models.system import System
+from ft_jax.models.system import Sampling, System
 from tests.data_pipeline.build.conftest import patched_annotator
 
 FRAMES, FPS, SIDE = 17, 23.0, 16
@@ -52,6 +52,7 @@ def system() -> System:
             pixels=32, widths=(8, 8, 8, 8), blocks=(1, 1, 1, 1), width=6, norm="group"
         ),
         landmarks=None, frames=FRAMES, fps=FPS, height=SIDE, width=SIDE,
+        sampling=Sampling(5.0, 5.0, 4.5),
     )  # fmt: skip
 
 
