@@ -12,6 +12,9 @@ Shapes (letters: ft_jax/typing.py)
     mask    bool [b s]    True = a token of the prompt, the end included
     tokens  [b s cs]
 
+Compiled once a length, so prompts run at the shortest of a few lengths (`LENGTHS`) that holds them:
+rows do not depend on the padding behind them, and most prompts fill a tenth of 512 rows.
+
 Source: Wan2.1 t5.py. Tests: tests/models/text_test.py, tests/parity/text_parity_test.py.
 """
 
@@ -23,6 +26,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
+import ftfy
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,6 +42,7 @@ from ft_jax.typing import Params
 BYTES = "bytes"
 _PAD, _END, _SPECIAL = 0, 1, 3
 _MASKED = -1e30
+LENGTHS = (64, 128, 256)  # that prompts run at; what is longer runs at the whole length
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +75,12 @@ class Config:
 
 
 def clean(prompt: str) -> str:
-    """Undoes HTML escapes (twice, as scraped captions need) and collapses white space."""
-    return " ".join(html.unescape(html.unescape(prompt)).split())
+    """As the released model's prompts were cleaned: what is spelt otherwise is other tokens.
+
+    Mends broken encodings, curled quotes, ligatures and wide letters (ftfy), undoes HTML escapes
+    (twice, as scraped captions need) and collapses white space.
+    """
+    return " ".join(html.unescape(html.unescape(ftfy.fix_text(prompt))).split())
 
 
 def tokenize(cfg: Config, prompts: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -89,6 +98,15 @@ def tokenize(cfg: Config, prompts: Sequence[str], length: int) -> tuple[np.ndarr
         ids[row, : len(tokens)] = tokens
         mask[row, : len(tokens)] = True
     return ids, mask
+
+
+def shortened(
+    ids: Int[np.ndarray, "b s"], mask: Bool[np.ndarray, "b s"]
+) -> tuple[Int[np.ndarray, "b _"], Bool[np.ndarray, "b _"]]:
+    """Ids and mask cut to the shortest of `LENGTHS` that holds every prompt."""
+    longest, whole = int(mask.sum(1).max(initial=0)), ids.shape[1]
+    length = min([whole, *(length for length in LENGTHS if length >= longest)])
+    return ids[:, :length], mask[:, :length]
 
 
 def _bytes(prompt: str) -> list[int]:

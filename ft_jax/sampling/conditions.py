@@ -49,7 +49,8 @@ class Encoders:
         length = self.system.denoiser.dit.text_tokens
         ids, mask = text.tokenize(self.system.text, prompts, length)
         mask &= np.array([bool(prompt.strip()) for prompt in prompts])[:, None]
-        return self._run("text", _text_tokens, ids, mask)
+        rows = self._run("text", _text_tokens, *text.shortened(ids, mask))
+        return np.pad(rows, ((0, 0), (0, length - rows.shape[1]), (0, 0)))
 
     def speech(self, cuts: Float32[np.ndarray, "b x"]) -> Float32[np.ndarray, "b a ca"]:
         """Speech features of normalised cuts."""

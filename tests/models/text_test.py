@@ -33,8 +33,38 @@ def test_padding_changes_no_row_and_is_zero_itself():
     assert not long[~mask].any() and (np.abs(long[mask]).max(-1) > 0).all()
 
 
-def test_escapes_and_white_space_are_cleaned_away():
-    assert text.clean(" a&amp;amp;b \n\t c ") == "a&b c"
+@pytest.mark.parametrize("lengths", [(3, 9), (60, 64), (65, 20), (250, 1), (300, 5)], ids=str)
+def test_prompts_run_at_a_short_length_have_the_rows_they_have_at_the_whole(lengths):
+    prompts = ["a" * (length - 1) for length in lengths]
+    ids, mask = text.tokenize(CFG, prompts, 512)
+    run = jax.jit(text.encode, static_argnums=1)
+    short_ids, short_mask = text.shortened(ids, mask)
+    assert short_ids.shape[1] == min(x for x in (64, 128, 256, 512) if x >= max(lengths))
+    short = np.asarray(run(params(), CFG, jnp.asarray(short_ids), jnp.asarray(short_mask)))
+    whole = np.asarray(run(params(), CFG, jnp.asarray(ids), jnp.asarray(mask)))
+    np.testing.assert_allclose(short, whole[:, : short.shape[1]], atol=1e-6)
+    assert not whole[:, short.shape[1] :].any()
+
+
+def test_lengths_beyond_what_the_denoiser_takes_are_not_used():
+    ids, mask = text.tokenize(CFG, ["a person", ""], 20)
+    assert text.shortened(ids, mask)[0].shape == (2, 20)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "cleaned"),
+    [
+        (" a&amp;amp;b \n\t c ", "a&b c"),
+        ("schÃ¶n", "schön"),  # UTF-8 that was read as Latin-1
+        ("\u201csmiles\u201d \u2018now\u2019", "\"smiles\" 'now'"),
+        ("\ufb01ne \uff21", "fine A"),
+        ("你好\u3000&lt;b&gt;", "你好 <b>"),
+        ("a\u00a0b\r\n", "a b"),
+        ("", ""),
+    ],
+)
+def test_prompts_are_cleaned_as_the_released_ones_were(prompt, cleaned):
+    assert text.clean(prompt) == cleaned
 
 
 def test_a_prompt_that_is_too_long_is_cut_but_ends():

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from transformers import ByT5Tokenizer, UMT5Config, UMT5EncoderModel
+from transformers import ByT5Tokenizer, T5Tokenizer, UMT5Config, UMT5EncoderModel
 
 from ft_jax.convert import table, umt5
 from ft_jax.models import text
@@ -56,3 +56,24 @@ def test_byte_ids_equal_the_byt5_tokenizer():
     tokenizer = ByT5Tokenizer()
     for prompt, row, kept in zip(prompts, ids, mask, strict=True):
         assert row[kept].tolist() == tokenizer(text.clean(prompt)).input_ids
+
+
+@pytest.mark.parametrize("length", [4, 24])
+def test_ids_of_a_folder_are_those_its_tokenizer_gives(tmp_path, length):
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<s>", 0.0), ("<unk>", 0.0)]
+    pieces += [("\u2581", -2.0), ("\u2581per", -1.0), ("son", -1.0)]
+    pieces += [(letter, -3.0) for letter in "abcdefghijklmnopqrstuvwxyz."]
+    tokenizer = T5Tokenizer(vocab=pieces, extra_ids=0)
+    tokenizer.save_pretrained(tmp_path)
+    prompts = ["a person &amp;  talks.", "", "person"]
+    theirs = tokenizer(
+        [text.clean(prompt) for prompt in prompts],
+        padding="max_length",
+        truncation=True,
+        max_length=length,
+        return_tensors="np",
+    )
+    ids, mask = text.tokenize(text.Config(str(tmp_path)), prompts, length)
+    assert mask.sum(1).max() > 3
+    np.testing.assert_array_equal(ids, theirs.input_ids)
+    np.testing.assert_array_equal(mask, theirs.attention_mask)
