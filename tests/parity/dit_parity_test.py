@@ -104,7 +104,14 @@ def run_ours(params, cfg, latents, sigma, extra, image, text):
 
 @pytest.mark.parametrize(
     ("name", "frames", "rows", "columns"),
-    [("image", 3, 4, 6), ("image", 1, 2, 2), ("text", 2, 6, 4)],
+    [
+        ("image", 3, 4, 6),
+        ("image", 1, 2, 2),
+        ("image", 7, 6, 10),
+        ("text", 2, 6, 4),
+        ("text", 5, 14, 2),
+        ("text", 1, 2, 18),
+    ],
 )
 def test_the_velocity_is_that_of_diffusers(name, frames, rows, columns):
     model, _, cfg, params = both(name)
@@ -115,9 +122,10 @@ def test_the_velocity_is_that_of_diffusers(name, frames, rows, columns):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_gradients_of_the_input_and_of_all_weights_are_those_of_diffusers():
-    model, tensors, cfg, params = both("image")
-    given = inputs(cfg.dit, 3, 4, 2)
+@pytest.mark.parametrize(("name", "sizes"), [("image", (3, 4, 2)), ("text", (2, 2, 6))])
+def test_gradients_of_the_input_and_of_all_weights_are_those_of_diffusers(name, sizes):
+    model, tensors, cfg, params = both(name)
+    given = inputs(cfg.dit, *sizes)
     model.zero_grad()
     full, out = run_theirs(model, *given, is_grad=True)
     out.sin().sum().backward()
