@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -60,6 +61,38 @@ def test_all_forms_of_execution_give_the_same_output_and_gradient(changes):
         np.testing.assert_allclose(x, y, atol=atol, rtol=2e-5)
 
     jax.tree.map(compare, found, expected)
+
+
+@pytest.mark.parametrize("remat", [policy for policy in dit.REMAT_POLICIES if policy != "none"])
+def test_a_remat_policy_keeps_less_for_the_gradient(remat):
+    latents, sigma, conditions = small.inputs(1)
+
+    def kept(cfg):
+        """Numbers that the forward pass leaves behind for the backward pass."""
+        run = lambda params: fantasy.apply(params, cfg, latents, sigma, conditions)  # noqa: E731
+        _, backward = jax.eval_shape(lambda params: jax.vjp(run, params), small.params())
+        return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(backward))
+
+    everything, some = kept(small.CONFIG), kept(small.with_dit(remat=remat))
+    nothing = kept(small.with_dit(remat="full"))
+    assert nothing <= some < 0.8 * everything and (some == nothing) == (remat == "full")
+
+
+@pytest.mark.parametrize(
+    ("precision", "residual", "carried"),
+    [
+        ("parity", "bfloat16", "float32"),  # parity is float32 throughout
+        ("bf16", "float32", "float32"),
+        ("bf16", "bfloat16", "bfloat16"),
+    ],
+)
+def test_the_residual_stream_has_the_type_that_is_set(precision, residual, carried):
+    latents, sigma, conditions = small.inputs(1)
+    cfg = small.with_dit(precision=precision, residual=residual)
+    run = functools.partial(fantasy.apply, small.params(), cfg)
+    text = str(jax.make_jaxpr(run)(latents, sigma, conditions))
+    types = re.findall(r"\w+:(\w+)\[1,30,24\] = scan\[", text)
+    assert types == [{"float32": "f32", "bfloat16": "bf16"}[carried]]
 
 
 def test_every_parameter_and_input_matters():

@@ -128,6 +128,20 @@ def test_one_guidance_batch_equals_its_branches_one_by_one(branches):
     np.testing.assert_allclose(found, jnp.concatenate(expected), atol=2e-6)
 
 
+@pytest.mark.parametrize("windows", [None, WINDOWS], ids=["clip", "frame"])
+def test_rows_that_hear_no_speech_do_not_compute_it(windows):
+    def operations(rows, hearing):
+        latents, sigma, conditions = small.inputs(rows)
+        features = conditions.audio_features[:hearing] if hearing else None
+        given = conditions.replace(audio_features=features, audio_scale=None)
+        run = jax.jit(lambda *x: fantasy.apply(small.params(), small.CONFIG, *x, windows))
+        return run.lower(latents, sigma, given).cost_analysis()["flops"]
+
+    alone = operations(2, 2) - operations(2, 0)
+    assert alone > 0
+    assert operations(6, 2) - operations(6, 0) == alone
+
+
 def test_silence_of_zeros_is_heard_in_training_and_in_every_branch_of_guidance():
     latents, sigma, conditions = small.inputs()
     speech = dataclasses.replace(small.CONFIG.audio, silence="zeros")
