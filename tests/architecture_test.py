@@ -44,7 +44,18 @@ ORDER = (
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 FOR_DATA = {"typing", "errors", "media", "models", "checkpoints", "config"}
 STANDARD = frozenset(sys.stdlib_module_names)
-HEAVY = {"torch", "librosa", "av", "cv2", "tensorflow_datasets", "grain", "espeakng_loader"}
+# A PyTorch program of its own that lies among our files, as it is copied into every export.
+TORCH_PROGRAM = "ft_jax/convert/torch_addon/fantasytalking_diffusers.py"
+HEAVY = {
+    "torch",
+    "diffusers",
+    "librosa",
+    "av",
+    "cv2",
+    "tensorflow_datasets",
+    "grain",
+    "espeakng_loader",
+}
 
 
 def report(broken: list[str]) -> None:
@@ -151,13 +162,30 @@ def test_torch_stays_in_parity_and_convert():
     )
 
 
+def test_the_torch_program_stands_alone():
+    allowed = {"torch", "diffusers", "safetensors", *STANDARD}
+    report(
+        [
+            f"{source.path}:{used.line} imports {used.module}"
+            for source in sources("ft_jax")
+            if source.path == TORCH_PROGRAM
+            for used in imports(source)
+            if used.package not in allowed
+        ]
+    )
+    assert (ROOT / TORCH_PROGRAM).is_file()
+
+
 def test_heavy_libraries_load_when_they_are_used():
+    """Whoever imports the torch program imports torch."""
+    program = TORCH_PROGRAM.removesuffix(".py").replace("/", ".")
     report(
         [
             f"{source.path}:{used.line} imports {used.module} at the top"
             for source in sources("ft_jax", "data_pipeline", "configs")
+            if source.path != TORCH_PROGRAM and not is_tfds_builder(source)
             for used in imports(source)
-            if used.package in HEAVY and used.top and not is_tfds_builder(source)
+            if used.top and (used.package in HEAVY or used.module.startswith(program))
         ]
     )
 

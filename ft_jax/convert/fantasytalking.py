@@ -9,6 +9,7 @@ Tests: tests/models/audio_test.py (released sizes), tests/parity/dit_parity_test
 """
 
 from ft_jax.convert.table import LINEAR, Row, Table
+from ft_jax.models.audio import Config
 
 _PROJECTOR = (
     Row("proj_model.proj.weight", "audio/projector/kernel", LINEAR),
@@ -29,3 +30,15 @@ def _rows(prefix: str) -> tuple[Row, ...]:
 
 OFFICIAL = Table("FantasyTalking speech branch, official names", _rows(_OFFICIAL))
 COMFYUI = Table("FantasyTalking speech branch, ComfyUI names", _rows(_COMFYUI))
+
+
+def metadata(cfg: Config) -> dict[str, str]:
+    """How the weights hear, for the metadata of a file of ours; published files have the default's.
+
+    Tests: tests/parity/torch_addon_parity_test.py.
+    """
+    return {
+        "audio.clip": cfg.clip,
+        "audio.padding": cfg.padding,
+        "audio.silence": cfg.silence,
+    }
