@@ -19,6 +19,7 @@ PARAMETER_AXES = {
 ACTIVATION_AXES = {
     "act_batch": "samples",
     "act_seq": "video tokens; whole spatial positions, so that a position keeps all its frames",
+    "act_rows": "rows of a picture, in pixels or latents; neighbours exchange their edges",
     "act_embed": "width of the residual stream",
     "act_heads": "attention heads",
     "act_mlp": "hidden width of a feed-forward network",

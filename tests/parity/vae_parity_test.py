@@ -78,7 +78,29 @@ def draw(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize(("frames", "rows", "columns"), [(1, 16, 24), (9, 24, 16)])
+def raw_of(latents: torch.Tensor) -> torch.Tensor:
+    mean, std = (torch.tensor(values).view(-1, 1, 1, 1) for values in (CFG.mean, CFG.std))
+    return latents * std + mean
+
+
+@functools.cache
+def run(method: str):
+    return jax.jit(getattr(vae, method), static_argnums=(1, 3))
+
+
+TILES = vae.Tiles("blend", (4, 4), (3, 3))
+
+
+@pytest.fixture
+def tiled_model():
+    """The network of diffusers with tiles of 32 pixels, 24 from one to the next."""
+    model, params = both()
+    model.enable_tiling(32, 32, 24, 24)
+    yield model, params
+    model.disable_tiling()
+
+
+@pytest.mark.parametrize(("frames", "rows", "columns"), [(1, 16, 24), (9, 24, 16), (13, 8, 40)])
 def test_encoding_equals_diffusers(frames, rows, columns):
     model, params = both()
     video = draw(2, 3, frames, rows, columns).clamp(-1, 1)
@@ -86,19 +108,73 @@ def test_encoding_equals_diffusers(frames, rows, columns):
         distribution = model.encode(video, return_dict=False)[0]
     raw = channels_last(distribution.mean)
     theirs = (raw - np.array(CFG.mean)) / np.array(CFG.std)
-    ours = jax.jit(vae.encode, static_argnums=1)(params, CFG, jnp.asarray(channels_last(video)))
+    ours = run("encode")(params, CFG, jnp.asarray(channels_last(video)))
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-@pytest.mark.parametrize(("frames", "rows", "columns"), [(1, 3, 2), (4, 2, 3)])
+@pytest.mark.parametrize(("frames", "rows", "columns"), [(1, 3, 2), (4, 2, 3), (2, 1, 5)])
 def test_decoding_equals_diffusers(frames, rows, columns):
     model, params = both()
     latents = draw(2, CFG.channels, frames, rows, columns)
-    raw = latents * torch.tensor(CFG.std).view(-1, 1, 1, 1) + torch.tensor(CFG.mean).view(
-        -1, 1, 1, 1
-    )
     with torch.no_grad():
-        theirs = channels_last(model.decode(raw, return_dict=False)[0])
-    ours = jax.jit(vae.decode, static_argnums=1)(params, CFG, jnp.asarray(channels_last(latents)))
+        theirs = channels_last(model.decode(raw_of(latents), return_dict=False)[0])
+    ours = run("decode")(params, CFG, jnp.asarray(channels_last(latents)))
     # diffusers clamps to the range of pixels.
     np.testing.assert_allclose(np.clip(ours, -1, 1), theirs, atol=1e-5)
+
+
+# Sides that a tile covers, that end within an overlap, and with a last tile of one latent.
+@pytest.mark.parametrize(("frames", "rows", "columns", "chunk"), [(2, 5, 3, 1), (1, 7, 6, 0)])
+def test_decoding_in_tiles_equals_diffusers(tiled_model, frames, rows, columns, chunk):
+    model, params = tiled_model
+    latents = draw(1, CFG.channels, frames, rows, columns)
+    with torch.no_grad():
+        theirs = channels_last(model.decode(raw_of(latents), return_dict=False)[0])
+    pieces = vae.Pieces(chunk, TILES)
+    ours = run("decode")(params, CFG, jnp.asarray(channels_last(latents)), pieces)
+    np.testing.assert_allclose(np.clip(ours, -1, 1), theirs, atol=1e-5)
+
+
+def test_encoding_in_tiles_equals_diffusers(tiled_model):
+    model, params = tiled_model
+    video = draw(1, 3, 5, 24, 56).clamp(-1, 1)
+    with torch.no_grad():
+        distribution = model.encode(video, return_dict=False)[0]
+    theirs = (channels_last(distribution.mean) - np.array(CFG.mean)) / np.array(CFG.std)
+    pieces = vae.Pieces(0, TILES)
+    ours = run("encode")(params, CFG, jnp.asarray(channels_last(video)), pieces)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def assert_equal_gradients(model, ours_of_params, ours_of_input, input_gradient):
+    """Every tensor's gradient within 1e-4 of its largest value; a tensor unused there is 0 here."""
+    gradients = {
+        original_name(name): np.zeros(value.shape, np.float32)
+        if value.grad is None
+        else value.grad.numpy()
+        for name, value in model.named_parameters()
+    }
+    theirs = table.to_params(wan_vae(CFG), gradients, jax.tree.map(jnp.asarray, ours_of_params))
+    pairs = jax.tree.map(lambda one, other: (one, other), ours_of_params, theirs)
+    pairs = jax.tree.leaves(pairs, is_leaf=lambda leaf: isinstance(leaf, tuple))
+    for one, other in [*pairs, (ours_of_input, channels_last(input_gradient))]:
+        np.testing.assert_allclose(one, other, atol=1e-4 * np.abs(other).max())
+
+
+@pytest.mark.parametrize("method", ["encode", "decode"])
+def test_gradients_equal_diffusers(method):
+    model, params = both()
+    if method == "encode":
+        x = draw(1, 3, 9, 16, 8).clamp(-1, 1).requires_grad_()
+        made = model.encode(x, return_dict=False)[0].parameters
+        ours = lambda tree, x: jnp.concatenate(vae.encode_distribution(tree, CFG, x), -1)  # noqa: E731
+    else:
+        x = draw(1, CFG.channels, 3, 2, 1).requires_grad_()
+        made = model.decode(raw_of(x), return_dict=False)[0]
+        ours = lambda tree, x: jnp.clip(vae.decode(tree, CFG, x), -1, 1)  # noqa: E731
+    model.zero_grad()
+    weights = draw(*made.shape)
+    (made * weights).sum().backward()
+    loss = lambda tree, x: (ours(tree, x) * channels_last(weights)).sum()  # noqa: E731
+    found, of_input = jax.jit(jax.grad(loss, argnums=(0, 1)))(params, jnp.asarray(channels_last(x)))
+    assert_equal_gradients(model, found, of_input, x.grad)
