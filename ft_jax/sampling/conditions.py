@@ -30,9 +30,20 @@ ROWS = 8  # at once through an encoder; the last part is filled up
 class Encoders:
     """The encoders of one system; every method takes and gives numpy arrays, one row a sample."""
 
-    def __init__(self, system: System, params: Mapping[str, Params]) -> None:
-        """Keeps the parts; nothing is compiled before it is used."""
-        self.system, self._params = system, params
+    def __init__(
+        self,
+        system: System,
+        params: Mapping[str, Params],
+        pieces: vae.Pieces = vae.WHOLE,
+    ) -> None:
+        """Keeps the parts; nothing is compiled before it is used.
+
+        Args:
+            system: Of the parts.
+            params: Their weights.
+            pieces: Of a clip in the codec; only what is decoded is cut into tiles.
+        """
+        self.system, self._params, self._pieces = system, params, pieces
 
     def pictures(
         self, pictures: UInt8[np.ndarray, "b H W 3"]
@@ -41,7 +52,8 @@ class Encoders:
         system = self.system
         still = np.zeros((len(pictures), system.frames, *pictures.shape[1:]), np.float32)
         still[:, 0] = pictures / np.float32(127.5) - 1.0
-        latents = self._run("codec", _video_latents, still)
+        encode = functools.partial(_video_latents, chunk=self._pieces.chunk)
+        latents = self._run("codec", encode, still)
         return latents, self._run("image", _image_tokens, pictures)
 
     def prompts(self, prompts: Sequence[str]) -> Float32[np.ndarray, "b s cs"]:
@@ -77,7 +89,7 @@ class Encoders:
 
     def decode(self, latents: Float32[np.ndarray, "b t h w c"]) -> UInt8[np.ndarray, "b f H W 3"]:
         """Frames of latents, rounded to 8 bits."""
-        return self._run("codec", _decode, latents)
+        return self._run("codec", functools.partial(_decode, pieces=self._pieces), latents)
 
     def _run(self, part: str, function: Any, *arrays: np.ndarray) -> Any:
         """Runs a jitted function in parts of ROWS rows (a single row stays single)."""
@@ -94,9 +106,9 @@ class Encoders:
 _jit = functools.partial(jax.jit, static_argnames=("cfg",))
 
 
-@_jit
-def _video_latents(params: Params, cfg: vae.Config, video: jax.Array) -> jax.Array:
-    return vae.encode(params, cfg, video)
+@functools.partial(jax.jit, static_argnames=("cfg", "chunk"))
+def _video_latents(params: Params, cfg: vae.Config, video: jax.Array, chunk: int) -> jax.Array:
+    return vae.encode(params, cfg, video, vae.Pieces(chunk))
 
 
 @_jit
@@ -129,9 +141,9 @@ def _measures(
     return made.values, made.box, made.visible
 
 
-@_jit
-def _decode(params: Params, cfg: vae.Config, latents: jax.Array) -> jax.Array:
-    video = jnp.clip(vae.decode(params, cfg, latents), -1.0, 1.0)
+@functools.partial(jax.jit, static_argnames=("cfg", "pieces"))
+def _decode(params: Params, cfg: vae.Config, latents: jax.Array, pieces: vae.Pieces) -> jax.Array:
+    video = jnp.clip(vae.decode(params, cfg, latents, pieces), -1.0, 1.0)
     return jnp.round((video + 1.0) * 127.5).astype(jnp.uint8)
 
 

@@ -33,7 +33,7 @@ from ft_jax.checkpoints import bundle
 from ft_jax.config import build
 from ft_jax.errors import UsageError
 from ft_jax.media.image import Framing
-from ft_jax.models import audio, fantasy, system
+from ft_jax.models import audio, fantasy, system, vae
 from ft_jax.models.motion import NEUTRAL
 from ft_jax.sampling import long_video, portrait, sampler
 from ft_jax.sampling.conditions import Encoders
@@ -60,6 +60,7 @@ class Config:
         speech of the window, as stage 1 alone was trained.
       overlap: Latent frames that the windows of a long clip share.
       framing: How pictures are cropped.
+      codec: How much of a clip is encoded and decoded at once.
     """
 
     sampler: SamplerConfig = dataclasses.field(default_factory=SamplerConfig)
@@ -67,6 +68,7 @@ class Config:
     hearing: audio.Mode = "frame"
     overlap: int = 3
     framing: Framing = dataclasses.field(default_factory=Framing)
+    codec: vae.Pieces = dataclasses.field(default_factory=lambda: vae.Pieces(chunk=9))
 
 
 def settled(made: system.System, given: Config | Mapping[str, Any] | None) -> Config:
@@ -167,7 +169,7 @@ class Pipeline:
             )
             for name, part in params.items()
         }
-        self._encoders = Encoders(config, self._params)
+        self._encoders = Encoders(config, self._params, self.cfg.codec)
         self._look = self._encoders.look()
 
     @classmethod

@@ -11,6 +11,7 @@ from ft_jax.checkpoints import bundle
 from ft_jax.config import build, to_dict
 from ft_jax.errors import UsageError
 from ft_jax.models.system import Sampling, System
+from ft_jax.models.vae import Pieces
 from ft_jax.sampling import sampler
 from ft_jax.sampling.conditions import Encoders
 from ft_jax.sampling.pipeline import Config, Pipeline, Request, settled
@@ -209,3 +210,28 @@ def test_what_settings_leave_open_is_what_the_weights_are_best_with() -> None:
     assert settled(made, Config()) == Config()
     with pytest.raises(UsageError, match="steeps"):
         settled(made, {"sampler": {"steeps": 3}})
+
+
+def test_how_much_is_decoded_at_once_is_a_setting(system: System, params: dict[str, Any]) -> None:
+    latents = np.random.default_rng(0).standard_normal((1, *system.latent_shape))
+    latents = latents.astype(np.float32)
+    tiles = {"rule": "average", "size": (1, 2), "stride": (1, 1)}
+    made = {}
+    for name, codec in (("whole", {}), ("parts", {"chunk": 2}), ("tiles", {"tiles": tiles})):
+        given = sample.get_config().to_dict()
+        given["codec"]["chunk"] = codec.get("chunk", 0)
+        given["codec"]["tiles"].update(codec.get("tiles", {}))
+        encoders = Encoders(system, params, settled(system, given).codec)
+        made[name] = encoders.decode(latents)
+    assert difference(made["whole"], made["parts"]) <= 1
+    assert difference(made["whole"], made["tiles"]) > 1
+
+
+def test_pictures_are_encoded_alike_in_parts(
+    system: System, params: dict[str, Any], picture: np.ndarray
+) -> None:
+    pictures = np.ascontiguousarray(picture[None, : system.height, : system.width])
+    whole, parts = (
+        Encoders(system, params, Pieces(chunk)).pictures(pictures)[0] for chunk in (0, 2)
+    )
+    np.testing.assert_allclose(parts, whole, atol=1e-5)
