@@ -27,7 +27,7 @@ import numpy as np
 from flax.core import meta
 from jaxtyping import Array, Float
 
-from ft_jax.kernels import attention
+from ft_jax.nn.attention import attention
 from ft_jax.nn.learned import Learned
 from ft_jax.nn.linear import Linear, lift
 from ft_jax.nn.norm import LayerNorm

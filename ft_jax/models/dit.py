@@ -42,8 +42,8 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from ft_jax.errors import UsageError
-from ft_jax.kernels import attention
 from ft_jax.models.term import Hearing, Keys, Term, add_term, attend
+from ft_jax.nn.attention import attention
 from ft_jax.nn.embed import timestep_sinusoid
 from ft_jax.nn.learned import Learned
 from ft_jax.nn.linear import Linear
@@ -177,7 +177,7 @@ class SelfAttention(nn.Module):
         query, key, value = (split_heads(y, cfg.heads) for y in (query, key, value))
         query, key = apply_rope(query, rope), apply_rope(key, rope)
         query, key, value = (constrain(y, *HEAD_AXES) for y in (query, key, value))
-        out = attention(query, key, value)
+        out = attention(query, key, value, keys="act_seq")
         return linear(("heads", "embed"), name="output")(out.reshape(x.shape))
 
 

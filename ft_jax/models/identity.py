@@ -23,8 +23,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ft_jax.kernels import attention
 from ft_jax.models.term import Term, make_term, stacked_linear
+from ft_jax.nn.attention import attention
 from ft_jax.nn.learned import Learned
 from ft_jax.nn.linear import Linear
 from ft_jax.nn.norm import LayerNorm

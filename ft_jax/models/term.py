@@ -28,7 +28,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from ft_jax.kernels import attention
+from ft_jax.nn.attention import attention
 from ft_jax.nn.linear import Linear
 
 

@@ -35,9 +35,9 @@ from flax.core import meta
 from jaxtyping import Array, Float
 
 from ft_jax.errors import UsageError
-from ft_jax.kernels import attention
 from ft_jax.models.vae_chunks import Rates, in_chunks
 from ft_jax.models.vae_tiles import Tiles, in_tiles
+from ft_jax.nn.attention import attention
 from ft_jax.nn.conv import Conv
 from ft_jax.nn.linear import Linear, lift
 from ft_jax.nn.norm import ChannelNorm

@@ -28,7 +28,7 @@ from flax.core import meta
 from jaxtyping import Array, Float
 
 from ft_jax.errors import UsageError
-from ft_jax.kernels import attention
+from ft_jax.nn.attention import attention
 from ft_jax.nn.conv import Conv
 from ft_jax.nn.linear import Linear
 from ft_jax.nn.norm import GroupNorm, LayerNorm

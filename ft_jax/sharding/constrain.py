@@ -39,6 +39,23 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
     return nn.with_logical_constraint(x, names, fallback=RulesFallback.RAISE_ERROR)
 
 
+def split_over(name: str) -> dict[str, int]:
+    """The mesh axes of more than one device that a logical axis goes to, with their sizes.
+
+    Outside of `partitioned` there are none.
+
+    Raises:
+      ValueError: The name is not in `ft_jax/sharding/axes.py`.
+    """
+    if name not in AXES:
+        raise ValueError(f"unknown logical axis {name!r}; see ft_jax/sharding/axes.py")
+    if not (rules := dict(nn.get_logical_axis_rules())):
+        return {}
+    axes, sizes = rules[name] or (), jax.sharding.get_abstract_mesh().shape
+    axes = (axes,) if isinstance(axes, str) else axes
+    return {axis: sizes[axis] for axis in axes if sizes[axis] > 1}
+
+
 def shardings(abstract: Any, mesh: Mesh, rules: str) -> Any:
     """NamedShardings of a tree of (boxed) abstract arrays; leaves without names are replicated.
 
