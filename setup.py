@@ -14,6 +14,7 @@ REQUIRES = [
     "flax>=0.12.8",
     "optax>=0.2.8",
     "orbax-checkpoint>=0.12.8",
+    "tensorstore>=0.1.86",
     "ml-collections>=1.1.0",
     "absl-py>=2.5",
     "ml-dtypes>=0.6",
@@ -43,6 +44,8 @@ EXTRAS = {
     # The drawn world's text-to-speech. espeak-ng is GPL-3.0: a tool that makes training data,
     # loaded on request, never imported by ft_jax and never part of what is shipped.
     "world": ["espeakng-loader>=0.2.4"],
+    # Published weights that are not safetensors.
+    "convert": ["torch==2.13.0", "onnx>=1.23"],
     # Reference implementations that the parity tests compare with.
     "parity": ["torch==2.13.0", "diffusers>=0.42"],
     "dev": [

@@ -33,6 +33,7 @@ LONG_FUNCTIONS = {("ft_jax/training/loop.py", "train"): 150}  # the loop is read
 # A folder or file of ft_jax may import what stands on a lower line, nothing beside or above it.
 ORDER = (
     {"typing", "errors"},
+    {"lazy"},
     {"sharding", "kernels", "diffusion", "media"},
     {"nn"},
     {"models"},
@@ -49,6 +50,7 @@ TORCH_PROGRAM = "ft_jax/convert/torch_addon/fantasytalking_diffusers.py"
 HEAVY = {
     "torch",
     "diffusers",
+    "onnx",
     "librosa",
     "av",
     "cv2",
@@ -407,6 +409,7 @@ def test_every_library_that_is_imported_is_declared():
         "PIL": "pillow",
         "cv2": "opencv_python_headless",
         "absl": "absl_py",
+        "google": "protobuf",
         "orbax": "orbax_checkpoint",
     }
     ours = {*PROGRAM, *SCRIPTS, "tests"}

@@ -73,6 +73,19 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Params
     return json.loads(metadata["system"]), unflatten(leaves)
 
 
+def is_bundle(path: str | os.PathLike[str]) -> bool:
+    """Is there such a file, and not one of somebody else's weights?"""
+    from safetensors import SafetensorError, safe_open
+
+    if not os.path.isfile(path) or Path(path).suffix != ".safetensors":
+        return False
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            return "system" in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
 def check(path: str | os.PathLike[str]) -> None:
     """Raises a UsageError unless there is a file `path`, without reading it."""
     if not os.path.isfile(path):

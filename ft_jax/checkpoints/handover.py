@@ -1,7 +1,8 @@
 """Weights from one phase to the next: base -> stage 1 -> stage 2 -> bundle.
 
-`read` opens a run's folder or a bundle and gives {part: parameters}. A run gives the moving average
-of what it trained, and the frozen rest from the base its checkpoint names, whose content must still
+`read` opens a run's folder, a bundle or imported weights and gives {part: parameters}; those of
+imported weights are lazy, so that only what is taken is read. A run gives the moving average of
+what it trained, and the frozen rest from the base its checkpoint names, whose content must still
 have the hash that was noted. `fill` puts those weights where a new run's parameter tree has a leaf
 of the same path and shape, and says which leaves are left to initialise.
 
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ft_jax.checkpoints import bundle
+from ft_jax.checkpoints import bundle, weights
 from ft_jax.checkpoints.manager import Manager
 from ft_jax.checkpoints.tree import digest, fingerprint, flatten, merge, unflatten
 from ft_jax.errors import UsageError
@@ -36,7 +37,7 @@ class Source:
     """Weights to start from.
 
     Attributes:
-      path: The run's folder or the bundle.
+      path: The run's folder, the bundle or the folder of weights.
       system: Configuration of the system they belong to.
       parts: {part: parameters}.
       base: Where the part of them that was frozen comes from ({"path", "digest", "paths"}), or
@@ -53,7 +54,7 @@ class Source:
 
 
 def read(path: str | os.PathLike[str]) -> Source:
-    """Opens a run's folder (its newest good checkpoint) or a bundle file.
+    """Opens a run's folder (its newest good checkpoint), a bundle file or a folder of weights.
 
     Raises:
       UsageError: Neither, nothing trained yet, or the base of the run is gone or has changed.
@@ -63,6 +64,9 @@ def read(path: str | os.PathLike[str]) -> Source:
         raise UsageError(f"{path}: no such file or folder; expected a run's folder or a bundle")
     if os.path.isfile(path):
         system, parts = bundle.load(path)
+        return Source(path, system, parts, None)
+    if weights.is_weights(path):
+        system, parts = weights.load(path)
         return Source(path, system, parts, None)
     if not (Path(path) / "checkpoints").is_dir():
         raise UsageError(f"{path}: no run in this folder; expected one made by ft_jax.cli.train")

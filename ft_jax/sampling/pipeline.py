@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from ft_jax.checkpoints import bundle
+from ft_jax.checkpoints import bundle, handover
 from ft_jax.config import build
 from ft_jax.errors import UsageError
 from ft_jax.media.image import Framing
@@ -178,14 +178,14 @@ class Pipeline:
         path: str | pathlib.Path | None = None,
         cfg: Config | Mapping[str, Any] | None = None,
     ) -> "Pipeline":
-        """Reads a bundle; without a path, the one that ships with the package.
+        """Reads a bundle, imported weights or a run; without a path, the bundle that ships.
 
         Raises:
-          UsageError: The file is missing or is no bundle.
+          UsageError: The file or folder is missing or holds no weights.
         """
         path = pathlib.Path(path or bundle.SHIPPED)
-        settings, params = bundle.load(path)
-        return cls(build(system.System, settings, str(path)), params, cfg)
+        source = handover.read(path)
+        return cls(build(system.System, source.system, source.path), source.parts, cfg)
 
     def without(self, *branches: str) -> "Pipeline":
         """The same system with branches ("audio", "identity", "motion") switched off."""

@@ -1,0 +1,33 @@
+"""Arrays that are read when they are needed: a shape and a type now, the numbers on request.
+
+What stands between a file of weights and another one. `np.asarray(x)` reads; nothing is kept, so a
+whole model passes through the memory of one array.
+
+Tests: tests/convert/folder_test.py, tests/checkpoints/weights_test.py.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Lazy:
+    """An array of known shape and type whose numbers `read` fetches, each time anew."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    read: Callable[[], np.ndarray]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """What numpy and JAX ask for; always a fresh array."""
+        del copy
+        array = self.read()
+        return array if dtype is None else array.astype(dtype, copy=False)
+
+
+def cast(array: Any, dtype: np.dtype[Any]) -> Lazy:
+    """`array`, lazy or not, in another type."""
+    return Lazy(tuple(array.shape), dtype, lambda: np.asarray(array).astype(dtype, copy=False))

@@ -1,0 +1,102 @@
+"""The folder of imported weights: what is in it, how little memory it takes, and damage."""
+
+import weakref
+from pathlib import Path
+
+import jax
+import ml_dtypes
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from ft_jax.checkpoints import handover, weights
+from ft_jax.checkpoints.tree import flatten
+from ft_jax.errors import UsageError
+from ft_jax.lazy import Lazy
+
+SYSTEM = {"frames": 5, "codec": {"width": 4}}
+DRAW = np.random.default_rng(0).standard_normal
+LEAVES = {
+    "codec/conv/kernel": DRAW((3, 4, 5)).astype(np.float32),
+    "codec/scale": DRAW(()).astype(np.float32),
+    "denoiser/dit/blocks/kernel": DRAW((2, 6)).astype(ml_dtypes.bfloat16),
+    "denoiser/dit/bias": DRAW(6).astype(np.float16),
+}
+
+
+def lazy(array: np.ndarray) -> Lazy:
+    return Lazy(array.shape, array.dtype, lambda: array)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    weights.save(tmp_path / "w", SYSTEM, {path: lazy(array) for path, array in LEAVES.items()})
+    return tmp_path / "w"
+
+
+def same(tree) -> None:
+    leaves = flatten(tree)
+    assert leaves.keys() == LEAVES.keys()
+    for path, array in LEAVES.items():
+        np.testing.assert_array_equal(np.asarray(leaves[path]), array, strict=True)
+
+
+def test_everything_comes_back_by_every_way(folder: Path):
+    system, parts = weights.load(folder)
+    assert system == SYSTEM
+    same(parts)
+    same(handover.read(folder).parts)
+    same(jax.tree.map(lambda leaf: np.asarray(jax.numpy.asarray(leaf)), parts))
+    with ocp.StandardCheckpointer() as checkpointer:  # plain Orbax, which knows nothing of ours
+        same(checkpointer.restore(folder / "params"))
+
+
+def test_opening_reads_no_array(folder: Path):
+    (folder / "params" / "codec.scale" / "c").unlink()
+    assert flatten(weights.load(folder)[1])["codec/scale"].shape == ()
+
+
+def test_an_array_is_gone_before_the_next_is_read(tmp_path: Path):
+    read: list[weakref.ref[np.ndarray]] = []
+
+    def fetch() -> np.ndarray:
+        assert all(earlier() is None for earlier in read)
+        array = np.ones((4, 1000), np.float32)
+        read.append(weakref.ref(array))
+        return array
+
+    leaf = Lazy((4, 1000), np.dtype(np.float32), fetch)
+    weights.save(tmp_path / "w", SYSTEM, {f"codec/{name}": leaf for name in "abc"})
+    assert len(read) == 3
+
+
+def test_what_fails_on_the_way_leaves_nothing(tmp_path: Path):
+    def fail() -> np.ndarray:
+        raise UsageError("shard: gone; expected it")
+
+    bad = {"codec/b": Lazy((1,), np.dtype(np.float32), fail), "codec/a": lazy(np.ones(2))}
+    with pytest.raises(UsageError, match="shard: gone; expected it"):
+        weights.save(tmp_path / "w", SYSTEM, bad)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_folder_stays_as_it_is(folder: Path):
+    with pytest.raises(UsageError) as caught:
+        weights.save(folder, SYSTEM, {})
+    assert str(caught.value) == f"{folder}: exists; expected the name of a new folder"
+    same(weights.load(folder)[1])
+
+
+@pytest.mark.parametrize("change", [Path.unlink, lambda piece: piece.write_bytes(b"x")])
+def test_a_lost_or_truncated_piece_is_damage(folder: Path, change):
+    change(folder / "params" / "codec.scale" / "c")
+    leaves = flatten(weights.load(folder)[1])
+    with pytest.raises(UsageError, match=r"^\S+/params/codec\.scale: damaged \(.+\); expected we"):
+        np.asarray(leaves["codec/scale"])
+
+
+@pytest.mark.parametrize("name", ["params/codec.scale/zarr.json", "meta/metadata"])
+def test_a_damaged_description_is_said_in_one_line(folder: Path, name: str):
+    (folder / name).write_text("{")
+    with pytest.raises(UsageError, match=rf"^{folder}: damaged \(.+\); expected weights"):
+        weights.load(folder)
