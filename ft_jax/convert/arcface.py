@@ -37,7 +37,9 @@ def _block(key: str, path: str) -> list[Row]:
 
 
 def arcface(cfg: Config) -> Table:
-    """The table of an encoder of these sizes."""
+    """The table of an encoder of these sizes; no row of it fits one with other norms."""
+    if cfg.norm != "batch":
+        return Table("the ArcFace encoder", ())
     rows = [
         Row("conv1.weight", "stem/kernel", table.CONV2D),
         *_norm("bn1", "stem_norm"),

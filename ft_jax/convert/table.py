@@ -19,6 +19,7 @@ Tests: tests/convert/table_test.py.
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -132,6 +133,11 @@ def flatten(tree: Tree) -> dict[str, Any]:
     return traverse_util.flatten_dict(meta.unbox(tree), sep="/")
 
 
+@functools.lru_cache(maxsize=1024)
+def _torch_shape(transform: Transform, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return jax.eval_shape(transform.to_torch, jax.ShapeDtypeStruct(shape, "float32")).shape
+
+
 def _entry(row: Row, path: str, leaf: Any, values: dict[str, str]) -> Entry:
     free = _placeholders(row.key) - values.keys()
     if len(free) > 1:
@@ -143,9 +149,7 @@ def _entry(row: Row, path: str, leaf: Any, values: dict[str, str]) -> Entry:
         shape = shape[1:]
     else:
         keys = (_fill(row.key, values),)
-    torch_shape = jax.eval_shape(
-        row.transform.to_torch, jax.ShapeDtypeStruct(shape, "float32")
-    ).shape
+    torch_shape = _torch_shape(row.transform, shape)
     if row.part[1] > 1:
         torch_shape = (torch_shape[0] * row.part[1], *torch_shape[1:])
     return Entry(path, keys, torch_shape, bool(free), row.transform, row.part)
@@ -271,12 +275,13 @@ def to_params(
 
 
 def stream_torch(table: Table, params: Tree) -> Iterator[tuple[str, np.ndarray]]:
-    """Torch tensors of our parameters one after the other; parts of one tensor are joined."""
+    """Torch tensors of our parameters (lazy or not) one after the other, parts of one joined."""
     leaves = flatten(params)
     waiting: dict[str, dict[int, np.ndarray]] = {}
     for entry in plan(table, params):
+        leaf = np.asarray(leaves[entry.path])  # once: it may be read from a disk
         for index, key in enumerate(entry.keys):
-            array = np.asarray(leaves[entry.path][index] if entry.stacked else leaves[entry.path])
+            array = leaf[index] if entry.stacked else leaf
             tensor = np.asarray(entry.transform.to_torch(array), order="C")
             position, parts = entry.part
             if parts == 1:

@@ -1,9 +1,12 @@
-"""Wan2.1_VAE.pth (original names) <-> ft_jax/models/vae.py.
+"""Wan2.1_VAE.pth (original names), or diffusers' AutoencoderKLWan <-> ft_jax/models/vae.py.
 
-The torch file numbers blocks and samplers of all levels in one list; ours are named by level.
+The original numbers blocks and samplers of all levels in one list, and so does diffusers on the way
+down; ours are named by level.
 
 Tests: tests/convert/encoders_test.py (released keys), tests/parity/vae_parity_test.py.
 """
+
+import dataclasses
 
 from ft_jax.convert import table
 from ft_jax.convert.table import Row, Table, Transform
@@ -17,18 +20,58 @@ TIME = Transform(
 )
 
 
+@dataclasses.dataclass(frozen=True)
+class _Names:
+    """What a naming calls the parts that every block, end and level has."""
+
+    norms: tuple[str, str]
+    convolutions: tuple[str, str]
+    shortcut: str
+    middle: tuple[str, str, str]
+    stem: str
+    head_norm: str
+    head: str
+    levels: tuple[str, str]
+    moments: str
+    entry: str
+
+
+_ORIGINAL = _Names(
+    norms=("residual.0.gamma", "residual.3.gamma"),
+    convolutions=("residual.2", "residual.6"),
+    shortcut="shortcut",
+    middle=("middle.0", "middle.1", "middle.2"),
+    stem="conv1",
+    head_norm="head.0.gamma",
+    head="head.2",
+    levels=("downsamples", "upsamples"),
+    moments="conv1",
+    entry="conv2",
+)
+_DIFFUSERS = _Names(
+    norms=("norm1.gamma", "norm2.gamma"),
+    convolutions=("conv1", "conv2"),
+    shortcut="conv_shortcut",
+    middle=("mid_block.resnets.0", "mid_block.attentions.0", "mid_block.resnets.1"),
+    stem="conv_in",
+    head_norm="norm_out.gamma",
+    head="conv_out",
+    levels=("down_blocks", "up_blocks"),
+    moments="quant_conv",
+    entry="post_quant_conv",
+)
+
+
 def _layer(key: str, path: str, transform: Transform) -> list[Row]:
     return [Row(f"{key}.weight", f"{path}/kernel", transform), Row(f"{key}.bias", f"{path}/bias")]
 
 
-def _block(key: str, path: str) -> list[Row]:
-    return [
-        Row(f"{key}.residual.0.gamma", f"{path}/norm_1/scale", table.GAMMA3D),
-        *_layer(f"{key}.residual.2", f"{path}/conv_1", table.CONV3D),
-        Row(f"{key}.residual.3.gamma", f"{path}/norm_2/scale", table.GAMMA3D),
-        *_layer(f"{key}.residual.6", f"{path}/conv_2", table.CONV3D),
-        *_layer(f"{key}.shortcut", f"{path}/shortcut", table.POINT3D),
-    ]
+def _block(names: _Names, key: str, path: str) -> list[Row]:
+    rows = _layer(f"{key}.{names.shortcut}", f"{path}/shortcut", table.POINT3D)
+    for number, (norm, conv) in enumerate(zip(names.norms, names.convolutions, strict=True), 1):
+        rows.append(Row(f"{key}.{norm}", f"{path}/norm_{number}/scale", table.GAMMA3D))
+        rows += _layer(f"{key}.{conv}", f"{path}/conv_{number}", table.CONV3D)
+    return rows
 
 
 def _sampler(key: str, path: str) -> list[Row]:
@@ -38,40 +81,57 @@ def _sampler(key: str, path: str) -> list[Row]:
     ]
 
 
-def _ends(key: str, path: str) -> list[Row]:
+def _ends(names: _Names, side: str) -> list[Row]:
+    first, attention, last = (f"{side}.{name}" for name in names.middle)
+    middle = f"{side}/middle"
     return [
-        *_layer(f"{key}.conv1", f"{path}/stem", table.CONV3D),
-        *_block(f"{key}.middle.0", f"{path}/middle/block_0"),
-        Row(f"{key}.middle.1.norm.gamma", f"{path}/middle/attention/norm/scale", table.GAMMA2D),
-        *_layer(f"{key}.middle.1.to_qkv", f"{path}/middle/attention/qkv", table.POINT2D),
-        *_layer(f"{key}.middle.1.proj", f"{path}/middle/attention/out", table.POINT2D),
-        *_block(f"{key}.middle.2", f"{path}/middle/block_1"),
-        Row(f"{key}.head.0.gamma", f"{path}/head_norm/scale", table.GAMMA3D),
-        *_layer(f"{key}.head.2", f"{path}/head", table.CONV3D),
+        *_layer(f"{side}.{names.stem}", f"{side}/stem", table.CONV3D),
+        *_block(names, first, f"{middle}/block_0"),
+        Row(f"{attention}.norm.gamma", f"{middle}/attention/norm/scale", table.GAMMA2D),
+        *_layer(f"{attention}.to_qkv", f"{middle}/attention/qkv", table.POINT2D),
+        *_layer(f"{attention}.proj", f"{middle}/attention/out", table.POINT2D),
+        *_block(names, last, f"{middle}/block_1"),
+        Row(f"{side}.{names.head_norm}", f"{side}/head_norm/scale", table.GAMMA3D),
+        *_layer(f"{side}.{names.head}", f"{side}/head", table.CONV3D),
     ]
 
 
-def _levels(key: str, path: str, levels: int, blocks: int, sampler: str) -> list[Row]:
+def _levels(names: _Names, side: str, levels: int, blocks: int) -> list[Row]:
+    """Blocks and samplers of all levels; one list, but for the way up in diffusers' naming."""
+    upwards = side == "decoder"
+    key, sampler = f"{side}.{names.levels[upwards]}", ("down", "up")[upwards]
+    nested = upwards and names is _DIFFUSERS
     rows, number = [], 0
     for level in range(levels):
         for block in range(blocks):
-            rows += _block(f"{key}.{number}", f"{path}/level_{level}_block_{block}")
+            place = f"{level}.resnets.{block}" if nested else number
+            rows += _block(names, f"{key}.{place}", f"{side}/level_{level}_block_{block}")
             number += 1
         if level + 1 < levels:
-            rows += _sampler(f"{key}.{number}", f"{path}/level_{level}_{sampler}")
+            place = f"{level}.upsamplers.0" if nested else number
+            rows += _sampler(f"{key}.{place}", f"{side}/level_{level}_{sampler}")
             number += 1
     return rows
 
 
-def wan_vae(cfg: Config) -> Table:
-    """The table of an autoencoder of these sizes."""
+def _table(name: str, cfg: Config, names: _Names) -> Table:
     levels = len(cfg.multipliers)
     rows = [
-        *_ends("encoder", "encoder"),
-        *_levels("encoder.downsamples", "encoder", levels, cfg.blocks, "down"),
-        *_layer("conv1", "moments", table.POINT3D),
-        *_layer("conv2", "entry", table.POINT3D),
-        *_ends("decoder", "decoder"),
-        *_levels("decoder.upsamples", "decoder", levels, cfg.blocks + 1, "up"),
+        *_ends(names, "encoder"),
+        *_levels(names, "encoder", levels, cfg.blocks),
+        *_layer(names.moments, "moments", table.POINT3D),
+        *_layer(names.entry, "entry", table.POINT3D),
+        *_ends(names, "decoder"),
+        *_levels(names, "decoder", levels, cfg.blocks + 1),
     ]
-    return Table("the Wan2.1 VAE", tuple(rows))
+    return Table(name, tuple(rows))
+
+
+def wan_vae(cfg: Config) -> Table:
+    """The table of an autoencoder of these sizes, original names."""
+    return _table("the Wan2.1 VAE", cfg, _ORIGINAL)
+
+
+def diffusers_vae(cfg: Config) -> Table:
+    """Likewise under the names of diffusers' AutoencoderKLWan."""
+    return _table("the Wan2.1 VAE (diffusers names)", cfg, _DIFFUSERS)

@@ -17,6 +17,7 @@ from ft_jax.convert.table import Row, Table, Transform
 from ft_jax.models.wav2vec2 import KERNELS
 
 _POSITION = "encoder.pos_conv_embed.conv"
+POSITION = f"{_POSITION}.weight"
 SPELLINGS = (
     ("parametrizations.weight.original0", "parametrizations.weight.original1"),
     ("weight_g", "weight_v"),
@@ -66,8 +67,12 @@ def _rows() -> tuple[Row, ...]:
     return tuple(rows)
 
 
-# The mask embedding serves training only.
-WAV2VEC2 = Table("the wav2vec2 encoder", _rows(), (r"masked_spec_embed",))
+# The mask embedding serves training only; the others are heads of whole models.
+WAV2VEC2 = Table(
+    "the wav2vec2 encoder",
+    _rows(),
+    (r"masked_spec_embed", r"lm_head\..*", r"quantizer\..*", r"project_(q|hid)\..*"),
+)
 
 
 def fold(tensors: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,11 +91,14 @@ def fold(tensors: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unfold(tensors: Mapping[str, Any], spelling: int = 0) -> dict[str, Any]:
-    """The inverse of `fold`: the weight is its own direction, so folding again changes no bit."""
+    """The inverse of `fold`: the weight is its own direction, so folding again changes no bit.
+
+    The magnitude stays in float32: rounded, it would no longer be the norm of the weight.
+    """
     unfolded = dict(tensors)
     weight = np.asarray(unfolded.pop(f"{_POSITION}.weight"))
     magnitude, direction = SPELLINGS[spelling]
-    unfolded[f"{_POSITION}.{magnitude}"] = _norm(weight).astype(weight.dtype)
+    unfolded[f"{_POSITION}.{magnitude}"] = _norm(weight)
     unfolded[f"{_POSITION}.{direction}"] = weight
     return unfolded
 

@@ -19,6 +19,7 @@ SPEECH = wav2vec2.Config(
 IMAGE = clip.Config(pixels=16, patch=8, width=16, layers=3, heads=2, mlp_width=24, projection=6)
 SMALL = {
     "codec": (wan_vae.wan_vae, vae, vae.Config(width=4, blocks=2, channels=4)),
+    "codec, diffusers": (wan_vae.diffusers_vae, vae, vae.Config(width=4, blocks=2, channels=4)),
     "codec of three levels": (
         wan_vae.wan_vae,
         vae,
@@ -68,6 +69,10 @@ RELEASED = {
     "codec": (
         wan_vae.wan_vae, vae, vae.Config(), 194, 126_892_531,
         ("decoder.upsamples.3.time_conv.weight", (768, 384, 3, 1, 1)),
+    ),
+    "codec, diffusers": (
+        wan_vae.diffusers_vae, vae, vae.Config(), 194, 126_892_531,
+        ("decoder.up_blocks.0.upsamplers.0.time_conv.weight", (768, 384, 3, 1, 1)),
     ),
     "text": (
         lambda cfg: umt5.ORIGINAL, text, text.Config(""), 242, 5_680_910_336,

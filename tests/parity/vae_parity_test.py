@@ -11,7 +11,7 @@ import torch
 from diffusers import AutoencoderKLWan
 
 from ft_jax.convert import table
-from ft_jax.convert.wan_vae import wan_vae
+from ft_jax.convert.wan_vae import diffusers_vae, wan_vae
 from ft_jax.models import vae
 
 CFG = vae.Config(
@@ -68,6 +68,14 @@ def both():
     tensors = {original_name(k): v.numpy() for k, v in model.state_dict().items()}
     abstract = jax.eval_shape(functools.partial(vae.init, cfg=CFG), jax.random.key(0))
     return model, jax.tree.map(jnp.asarray, table.to_params(wan_vae(CFG), tensors, abstract))
+
+
+def test_both_namings_put_every_tensor_in_the_same_place():
+    model, params = both()
+    tensors = {key: value.numpy() for key, value in model.state_dict().items()}
+    found = table.flatten(table.to_params(diffusers_vae(CFG), tensors, params))
+    for path, leaf in table.flatten(params).items():
+        np.testing.assert_array_equal(found[path], leaf, err_msg=path)
 
 
 def channels_last(x: torch.Tensor) -> np.ndarray:
