@@ -1,0 +1,161 @@
+r"""Published weights in, and back out.
+
+  python -m ft_jax.cli.convert import --config=configs/models.py:wan_14b --out=weights/wan \
+      Wan2.1-I2V-14B-720P fantasytalking_model.ckpt wav2vec2-base-960h glintr100.onnx
+  python -m ft_jax.cli.convert export --weights=weights/wan --format=fantasytalking \
+      --out=fantasytalking_model.ckpt
+
+import   Arguments are files and folders: original Wan, diffusers, ComfyUI (also fp8 with scales),
+         Hugging Face wav2vec2 or HuBERT, FantasyTalking, ArcFace (torch or ONNX), and weights that
+         were imported before (a folder or bundle, whose parts are taken over as they are). What a
+         file is, is read from its keys. The result is one folder that every command takes as
+         weights. Parts may be missing: the branches of the denoiser that are, are switched off.
+export   --weights is such a folder, a bundle or a run.
+
+Numbers keep their type unless --dtype says otherwise; fp8 becomes bfloat16. A file that does not
+hold exactly what the sizes of --config need is refused, and nothing is written.
+
+Tests: tests/cli/convert_test.py.
+"""
+
+import functools
+import logging
+import math
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+from absl import flags
+
+from ft_jax.cli import entry
+
+_CONFIG = entry.define_config("configs/models.py:wan_14b")
+_OUT = flags.DEFINE_string("out", None, "File or folder to write; must not exist.")
+_WEIGHTS = flags.DEFINE_string("weights", None, "export: the folder, bundle or run to read.")
+_FORMAT = flags.DEFINE_string("format", None, "export: the published format to write.")
+_DTYPE = flags.DEFINE_enum(
+    "dtype", None, ["float32", "bfloat16", "float16"], "Type of all numbers; default: as they are."
+)
+_SHARD_GB = flags.DEFINE_float("shard_gb", 9.5, "export: size of one file of a sharded folder.")
+
+
+def main(arguments: list[str]) -> None:
+    """Which way, then the work of ft_jax.convert."""
+    from ft_jax.errors import UsageError
+
+    # Orbax writes a traceback of its own when a disk is full, beside the error that says so.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    way, sources = (arguments[0], arguments[1:]) if arguments else ("no command", [])
+    if way == "import":
+        import_weights(sources)
+    elif way == "export":
+        if sources:
+            raise UsageError(f"{sources[0]}: not expected here; expected flags only, see --help")
+        export_weights()
+    else:
+        raise UsageError(f"{way}: unknown; expected import or export")
+
+
+def import_weights(sources: list[str]) -> None:
+    """Files and folders -> one folder of weights.
+
+    Raises:
+      UsageError: A source cannot be used, or two of them hold the same part.
+    """
+    from ft_jax.checkpoints import weights
+    from ft_jax.config import build, to_dict
+    from ft_jax.errors import UsageError
+    from ft_jax.models import system as systems
+
+    out = pathlib.Path(entry.need("out", "a folder to write"))
+    if not sources:
+        raise UsageError("ft_jax.cli.convert: no weights; expected files or folders to import")
+    weights.check_target(out)
+    system = build(systems.System, _CONFIG.value.to_dict())
+    systems.check(system)
+    leaves: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    for name, part, found in _found(sources, system):
+        if part in origin:
+            raise UsageError(f"{name}: holds {part}, as {origin[part]} does; expected one of them")
+        origin[part] = name
+        leaves |= found
+    settings = to_dict(system)
+    for branch in ("audio", "identity", "motion"):
+        if f"denoiser/{branch}" not in origin:
+            settings["denoiser"][branch] = None
+    weights.save(out, settings, leaves)
+    size = sum(leaf.dtype.itemsize * math.prod(leaf.shape) for leaf in leaves.values())
+    print(f"{out}: {', '.join(sorted(origin))}; {len(leaves)} arrays, {size / 1e9:.2f} GB")
+
+
+def _found(sources: list[str], system: Any) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(file, part, {path: leaf}) of everything in the sources."""
+    import numpy as np
+
+    from ft_jax.checkpoints import bundle, weights
+    from ft_jax.convert import folder, formats
+
+    dtype = np.dtype(_DTYPE.value) if _DTYPE.value else None
+    for source in sources:
+        if weights.is_weights(source) or bundle.is_bundle(source):
+            for part, found in _taken_over(source, system, dtype).items():
+                yield source, part, found
+            continue
+        for published in folder.open_all(source):
+            fmt, found = formats.leaves(published, system, dtype)
+            yield str(published.path), fmt.part, found
+
+
+def _taken_over(source: str, system: Any, dtype: Any) -> dict[str, dict[str, Any]]:
+    """The parts of weights that were imported before: {part: {path: leaf}}.
+
+    Raises:
+      UsageError: A part has other sizes than the config.
+    """
+    from ft_jax.checkpoints import handover
+    from ft_jax.checkpoints.tree import flatten
+    from ft_jax.config import build, to_dict
+    from ft_jax.errors import UsageError
+    from ft_jax.lazy import cast
+    from ft_jax.models.system import System
+
+    read = handover.read(source)
+    made, wanted = to_dict(build(System, read.system, source)), to_dict(system)
+    parts: dict[str, dict[str, Any]] = {}
+    for path, leaf in flatten(read.parts).items():
+        root, branch, *_ = path.split("/")
+        part, keys = (f"{root}/{branch}", (root, branch)) if root == "denoiser" else (root, (root,))
+        if functools.reduce(dict.get, keys, made) != functools.reduce(dict.get, keys, wanted):
+            raise UsageError(
+                f"{source}: {part} has other settings than --config; expected the same"
+            )
+        parts.setdefault(part, {})[path] = cast(leaf, dtype or leaf.dtype)
+    return parts
+
+
+def export_weights() -> None:
+    """A folder of weights, a bundle or a run -> one published format."""
+    import numpy as np
+
+    from ft_jax.checkpoints import handover
+    from ft_jax.checkpoints.tree import flatten, unflatten
+    from ft_jax.config import build
+    from ft_jax.convert import export, formats
+    from ft_jax.lazy import cast
+    from ft_jax.models.system import System
+
+    fmt = formats.named(entry.need("format", f"one of {', '.join(formats.FORMATS)}"))
+    out = pathlib.Path(entry.need("out", "a file or folder to write"))
+    export.check_target(fmt, out)
+    source = handover.read(entry.need("weights", "a folder of weights, a bundle or a run"))
+    params = flatten(source.parts)
+    if _DTYPE.value:
+        params = {path: cast(leaf, np.dtype(_DTYPE.value)) for path, leaf in params.items()}
+    system = build(System, source.system, source.path)
+    written = export.write(fmt, system, unflatten(params), out, round(_SHARD_GB.value * 1e9))
+    print(f"{out}: {fmt.name}, {len(written)} file{'s' * (len(written) != 1)}")
+
+
+if __name__ == "__main__":
+    entry.run(main)
