@@ -157,7 +157,9 @@ class Pipeline:
           UsageError: A part is missing, parts do not fit each other, or a setting is wrong.
         """
         system.check(config)
-        needed = ("denoiser", "codec", "speech", "text", "image", "face")
+        needed = ["denoiser", "codec", "text", "image"]
+        needed += ["speech"] * (config.denoiser.audio is not None)
+        needed += ["face"] * (config.denoiser.identity is not None)
         missing = [name for name in needed if name not in params]
         if missing:
             raise UsageError(f"weights: no part {missing[0]!r}; expected {', '.join(needed)}")

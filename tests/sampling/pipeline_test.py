@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from configs import sample
-from ft_jax.checkpoints import bundle
+from ft_jax.checkpoints import bundle, weights
+from ft_jax.checkpoints.tree import flatten
 from ft_jax.config import build, to_dict
 from ft_jax.errors import UsageError
+from ft_jax.lazy import Lazy
 from ft_jax.models.system import Sampling, System
 from ft_jax.models.vae import Pieces
 from ft_jax.sampling import sampler
@@ -157,6 +159,28 @@ def test_a_bundle_gives_the_same_clips(
     request = Request(picture, speech(0.3))
     # Weights are rounded to bfloat16 in the file.
     assert difference(loaded.generate(request).frames, pipeline.generate(request).frames) < 64
+
+
+def test_imported_weights_give_the_same_clips(
+    system: Any, params: Any, pipeline: Pipeline, picture: np.ndarray, speech: Any, tmp_path: Any
+) -> None:
+    leaves = {
+        path: Lazy(leaf.shape, leaf.dtype, lambda leaf=leaf: leaf)
+        for path, leaf in flatten(params).items()
+    }
+    weights.save(tmp_path / "weights", to_dict(system), leaves)
+    loaded = Pipeline.load(tmp_path / "weights", pipeline.cfg)
+    assert loaded.system == system
+    request = Request(picture, speech(0.3))
+    assert difference(loaded.generate(request).frames, pipeline.generate(request).frames) == 0
+
+
+def test_encoders_of_branches_that_do_not_exist_are_not_needed(system: Any, params: Any) -> None:
+    denoiser = dataclasses.replace(system.denoiser, identity=None)
+    reduced = dataclasses.replace(system, denoiser=denoiser)
+    Pipeline(reduced, {k: v for k, v in params.items() if k != "face"}, Config())
+    with pytest.raises(UsageError, match="no part 'face'; expected denoiser, codec, text, image, "):
+        Pipeline(system, {k: v for k, v in params.items() if k != "face"}, Config())
 
 
 def test_weights_that_are_not_there_are_named(tmp_path: Any, system: Any, params: Any) -> None:
