@@ -45,8 +45,8 @@ TRAINED = (*EARLIER.values(), *ENCODERS, *CONFIGS)
 CORPORA = {"train": ("train", 0), "fresh": ("train", 1), "heldout": ("heldout", 0)}
 """Folder of clips -> split of the world, and what is added to the seed.
 
-The branches are trained on `fresh` clips: the base remembers its own, with their lips and faces, and
-what it remembers no branch has to tell it (docs/experiments.md).
+The branches are trained on `fresh` clips: the base remembers its own, with their lips and faces,
+and what it remembers no branch has to tell it (docs/experiments.md).
 """
 SHAPES = {"mini": (33, 64, 48), "tiny": (17, 16, 16)}
 """Frames, side of the picture, side of a face crop."""

@@ -4,7 +4,8 @@
     file     one safetensors file
     torch    a file of PyTorch, made of a safetensors file beside it that is then removed
 
-Written under another name beside the target and renamed when complete.
+Written under another name beside the target and renamed when complete. With every part of the
+denoiser goes the PyTorch file that runs it (torch_addon/), beside the target.
 
 Tests: tests/convert/formats_test.py, tests/cli/convert_test.py.
 """
@@ -20,6 +21,7 @@ import numpy as np
 
 from ft_jax.convert import formats, pickle_file, safetensors_file
 from ft_jax.convert.safetensors_file import Layout
+from ft_jax.convert.torch_addon import FILE
 from ft_jax.errors import UsageError
 from ft_jax.models.system import System
 
@@ -64,28 +66,46 @@ def write(
     """
     check_target(fmt, out)
     layout, stream = formats.tensors(fmt, system, params)
+    metadata = fmt.metadata(system)
     beside = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         beside.mkdir(parents=True)
         if fmt.kind == "folder":
             shards = _shards(layout, fmt.stem, shard_bytes)
-            safetensors_file.write({beside / name: shards[name] for name in shards}, stream)
+            files = {beside / name: shards[name] for name in shards}
+            safetensors_file.write(files, stream, metadata)
             if len(shards) > 1:
                 _write_index(beside / f"{fmt.stem}.safetensors.index.json", shards)
+            program = _program(fmt, beside)
             beside.rename(out)
-            return sorted(out.iterdir())
+            return [*sorted(out.iterdir()), *program]
         stored = beside / "whole.safetensors"
-        safetensors_file.write({stored: layout}, stream)
+        safetensors_file.write({stored: layout}, stream, metadata)
         if fmt.kind == "torch":
             made = beside / out.name
             pickle_file.write(made, stored, fmt.groups)
             stored = made
+        program = _program(fmt, beside)
         stored.rename(out)
-        return [out]
+        return [out, *program]
     except OSError as error:
         raise UsageError(f"{out}: {error.strerror}; expected a place to write to") from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _program(fmt: formats.Format, beside: Path) -> list[Path]:
+    """Puts the PyTorch file that runs a denoiser's parts into the folder of `beside`."""
+    if not fmt.part.startswith("denoiser/"):
+        return []
+    target = beside.with_name(FILE.name)
+    copy = beside.with_name(f"{beside.name}.py")
+    try:
+        shutil.copyfile(FILE, copy)
+        copy.replace(target)
+    finally:
+        copy.unlink(missing_ok=True)
+    return [target]
 
 
 def _size(entry: tuple[tuple[int, ...], np.dtype[Any]]) -> int:

@@ -22,7 +22,18 @@ import jax
 import ml_dtypes
 import numpy as np
 
-from ft_jax.convert import arcface, clip, fantasytalking, table, umt5, wan_dit, wan_vae, wav2vec2
+from ft_jax.convert import (
+    arcface,
+    clip,
+    fantasytalking,
+    identity,
+    motion,
+    table,
+    umt5,
+    wan_dit,
+    wan_vae,
+    wav2vec2,
+)
 from ft_jax.convert.folder import Weights
 from ft_jax.convert.safetensors_file import Layout
 from ft_jax.convert.table import Table
@@ -53,6 +64,7 @@ class Format:
         joined: changes tensors on the way in.
         apart: undoes `joined`, one tensor at a time.
         sizes: says in words what a file holds, from its shapes.
+        metadata: settings that shapes do not tell, for the header of a safetensors file.
     """
 
     name: str
@@ -65,6 +77,7 @@ class Format:
     joined: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda tensors: tensors
     apart: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda tensors: tensors
     sizes: Callable[[Shapes], str] = lambda shapes: ""
+    metadata: Callable[[System], Mapping[str, str]] = lambda system: {}
 
 
 def _dit_sizes(shapes: Shapes) -> str:
@@ -101,7 +114,12 @@ def _apart(spelling: int) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
 _DIT = functools.partial(
     Format, part="denoiser/dit", stem="diffusion_pytorch_model", sizes=_dit_sizes
 )
-_AUDIO = functools.partial(Format, part="denoiser/audio", sizes=_audio_sizes)
+_AUDIO = functools.partial(
+    Format,
+    part="denoiser/audio",
+    sizes=_audio_sizes,
+    metadata=lambda system: fantasytalking.metadata(system.denoiser.audio),
+)
 _SPEECH = functools.partial(
     Format,
     part="speech",
@@ -127,6 +145,20 @@ _LISTED = (
     ),
     _AUDIO("fantasytalking_safetensors", table=lambda system: fantasytalking.OFFICIAL, kind="file"),
     _AUDIO("fantasytalking_comfyui", table=lambda system: fantasytalking.COMFYUI, kind="file"),
+    Format(
+        "identity",
+        "denoiser/identity",
+        lambda system: identity.IDENTITY,
+        "file",
+        metadata=lambda system: identity.metadata(system.denoiser.identity),
+    ),
+    Format(
+        "motion",
+        "denoiser/motion",
+        lambda system: motion.MOTION,
+        "file",
+        metadata=lambda system: motion.metadata(system.denoiser.motion),
+    ),
     Format("vae", "codec", lambda system: wan_vae.wan_vae(system.codec), "torch"),
     Format(
         "vae_comfyui",

@@ -75,16 +75,21 @@ def _tensor(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], place: int
     return Lazy(shape, dtype, lambda: np.fromfile(path, dtype, count, offset=place).reshape(shape))
 
 
-def write(files: Mapping[Path, Layout], stream: Iterable[tuple[str, np.ndarray]]) -> None:
+def write(
+    files: Mapping[Path, Layout],
+    stream: Iterable[tuple[str, np.ndarray]],
+    metadata: Mapping[str, str],
+) -> None:
     """Writes files whose tensors come in any order, one after the other.
 
     Args:
         files: what each file will hold; no key in two of them.
         stream: (key, tensor) of every key.
+        metadata: text for the header of each file.
     """
     places: dict[str, tuple[Path, int]] = {}
     for path, layout in files.items():
-        header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+        header: dict[str, Any] = {"__metadata__": {"format": "pt", **metadata}}
         offsets, end = {}, 0
         for key, (shape, dtype) in layout.items():
             size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from ft_jax.checkpoints.tree import flatten
-from ft_jax.convert import folder, formats, table
+from ft_jax.convert import fantasytalking, folder, formats, identity, motion, table, torch_addon
 from ft_jax.errors import UsageError
 from tests.convert import published
 
@@ -57,6 +58,28 @@ def test_the_official_checkpoint_is_a_dictionary_of_two(tmp_path: Path):
     assert sorted(state) == ["audio_processor", "proj_model"]
     assert sorted(state["proj_model"]) == ["norm.bias", "norm.weight", "proj.weight"]
     assert "blocks.1.cross_attn.processor.v_proj.weight" in state["audio_processor"]
+
+
+@pytest.mark.parametrize("name", ["fantasytalking_safetensors", "identity", "motion"])
+def test_a_branch_comes_with_its_settings_and_the_program_that_runs_it(name: str, tmp_path: Path):
+    cfg = published.system().denoiser
+    assert cfg.audio and cfg.identity and cfg.motion
+    settings = {
+        "fantasytalking_safetensors": fantasytalking.metadata(cfg.audio),
+        "identity": identity.metadata(cfg.identity),
+        "motion": motion.metadata(cfg.motion),
+    }
+    out = published.write(name, tmp_path / "out.safetensors")
+    with safe_open(out, framework="numpy") as file:
+        assert file.metadata() == {"format": "pt", **settings[name]}
+    program = tmp_path / torch_addon.FILE.name
+    assert program.read_bytes() == torch_addon.FILE.read_bytes()
+    assert sorted(tmp_path.iterdir()) == sorted([out, program])
+
+
+def test_encoders_come_without_that_program(tmp_path: Path):
+    out = published.write("vae", tmp_path / "out.pth")
+    assert list(tmp_path.iterdir()) == [out]
 
 
 @pytest.mark.parametrize(
