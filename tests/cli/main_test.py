@@ -10,7 +10,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_command_is_known():
-    assert {"train", "generate", "evaluate"} <= set(commands.COMMANDS)
+    assert {"train", "generate", "evaluate", "verify"} <= set(commands.COMMANDS)
 
 
 def test_an_unknown_command_is_one_line_and_exit_code_2():

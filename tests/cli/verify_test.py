@@ -1,0 +1,94 @@
+"""The command: exit code, page and table; what runs inside is tested in tests/eval."""
+
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from ft_jax.checkpoints import bundle
+from ft_jax.cli import verify
+from ft_jax.config import to_dict
+from ft_jax.errors import UsageError
+from ft_jax.eval.findings import Check
+from tests.sampling import tiny_system
+
+
+@pytest.fixture
+def run(tmp_path, capsys):
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS(["verify"])
+
+    def start(**given):
+        given = {"out": str(tmp_path / "page.md"), **given}
+        with flagsaver.flagsaver(**given):
+            return verify.main([]), (tmp_path / "page.md").read_text(), capsys.readouterr().out
+
+    return start
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """A function that writes the tiny system, with a change made to its parts."""
+
+    def write(change=lambda parts: None):
+        made = tiny_system.system()
+        parts = tiny_system.params(made)
+        change(parts)
+        bundle.save(tmp_path / "tiny.safetensors", to_dict(made), parts)
+        return str(tmp_path / "tiny.safetensors")
+
+    return write
+
+
+def test_sound_weights_that_work_end_with_zero(run, weights, monkeypatch):
+    monkeypatch.setattr(verify, "trials", lambda *_: [Check("a trial", "sound", "works")])
+    code, page, printed = run(weights=weights())
+    assert code == 0 and "**sound**" in page and "| a trial | sound | works |" in page
+    assert "ok       a trial" in printed and printed.endswith("page.md: sound\n")
+
+
+def test_a_failed_trial_ends_with_one(run, weights, monkeypatch):
+    monkeypatch.setattr(verify, "trials", lambda *_: [Check("a trial", "fault", "fails")])
+    code, page, printed = run(weights=weights())
+    assert code == 1 and "**NOT SOUND**" in page and "FAULT    a trial" in printed
+
+
+def test_unsound_weights_are_named_and_nothing_is_run(run, weights, monkeypatch):
+    monkeypatch.setattr(verify, "trials", lambda *_: pytest.fail("was run"))
+
+    def scale(parts):
+        parts["codec"]["decoder"]["stem"]["kernel"] *= 1000
+
+    code, page, printed = run(weights=weights(scale))
+    assert code == 1 and "codec/decoder/stem/kernel" in page
+    assert "codec/decoder/stem/kernel" in printed and "skipped  codec, speech" in printed
+
+
+def test_wrong_input_is_named_before_anything_is_read(run, tmp_path):
+    for given, culprit in (
+        ({"out": "page.html"}, "page.html"),
+        ({"image": str(tmp_path / "no.png")}, "no.png"),
+        ({"audio": str(tmp_path / "no.wav")}, "no.wav"),
+        ({"weights": str(tmp_path / "none")}, "none"),
+    ):
+        with pytest.raises(UsageError, match=culprit):
+            run(**given)
+
+
+def test_the_default_inputs_are_of_the_drawn_world():
+    picture, recording = verify.inputs(None, None)
+    assert picture.ndim == 3 and recording.ndim == 1 and len(recording) > 16_000
+
+
+def test_every_trial_is_made_of_weights_that_can_generate(monkeypatch):
+    from ft_jax.eval import trial
+
+    for name in ("codec", "speech"):
+        monkeypatch.setattr(trial, name, lambda *_, name=name: Check(name, "sound", ""))
+    for name in ("against_diffusers", "clips"):
+        monkeypatch.setattr(trial, name, lambda *_, name=name: [Check(name, "sound", "")])
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS(["verify"])
+    made = tiny_system.system()
+    with flagsaver.flagsaver(steps=2):
+        found = verify.trials(made, tiny_system.params(made), *verify.inputs(None, None))
+    assert [check.name for check in found] == ["against_diffusers", "codec", "speech", "clips"]
