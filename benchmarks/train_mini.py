@@ -42,12 +42,6 @@ EARLIER = {"crops": "pictures", "codec": "crops"}
 """The codec learns in three phases; each starts from this one."""
 CONFIGS = {"base": "base_i2v", "clip": "stage1_clip", "frame": "stage2_frame"}
 TRAINED = (*EARLIER.values(), *ENCODERS, *CONFIGS)
-CORPORA = {"train": ("train", 0), "fresh": ("train", 1), "heldout": ("heldout", 0)}
-"""Folder of clips -> split of the world, and what is added to the seed.
-
-The branches are trained on `fresh` clips: the base remembers its own, with their lips and faces,
-and what it remembers no branch has to tell it (docs/experiments.md).
-"""
 SHAPES = {"mini": (33, 64, 48), "tiny": (17, 16, 16)}
 """Frames, side of the picture, side of a face crop."""
 
@@ -59,7 +53,6 @@ class Plan:
     out: Path
     size: str
     clips: int
-    fresh: int
     held_out: int
     workers: int
     seed: int
@@ -86,11 +79,11 @@ def commands(plan: Plan, phase: str) -> list[list[str]]:
     """The public commands of one phase."""
     out, frames, side, face = plan.out, *(str(number) for number in SHAPES[plan.size])
     if phase == "world":
-        counts = {"train": plan.clips, "fresh": plan.fresh, "heldout": plan.held_out}
+        counts = {"train": plan.clips, "heldout": plan.held_out}
         return [
-            module("data_pipeline.world", out=out / "world" / name, clips=counts[name], split=split)
-            + flags(seed=plan.seed + added, frames=frames, workers=plan.workers)
-            for name, (split, added) in CORPORA.items()
+            module("data_pipeline.world", out=out / "world" / split, clips=count, split=split)
+            + flags(seed=plan.seed, frames=frames, workers=plan.workers)
+            for split, count in counts.items()
         ]
     if phase in ("pixels", "records"):
         shape = flags(frames=frames, height=side, width=side, face=face, workers=plan.workers)
@@ -98,9 +91,8 @@ def commands(plan: Plan, phase: str) -> list[list[str]]:
             shape += flags(weights=out / "encoders.safetensors")
         command = [*module("data_pipeline.build"), phase, *shape]
         return [
-            command + flags(clips=out / "world" / name, out=out / phase / name)
-            for name in CORPORA
-            if phase == "records" or name != "fresh"
+            command + flags(clips=out / "world" / split, out=out / phase / split)
+            for split in ("train", "heldout")
         ]
     if phase == "encoders":
         return [joined(plan, out / "encoders.safetensors", [out / name for name in ENCODERS])]
@@ -123,7 +115,7 @@ def training(plan: Plan, phase: str) -> list[str]:
     data = plan.out / ("records" if phase in CONFIGS else "pixels")
     settings: dict[str, Any] = {
         "seed": plan.seed,
-        "data.path": data / ("fresh" if phase in ("clip", "frame") else "train"),
+        "data.path": data / "train",
         "data.held_out": data / "heldout",
     }
     if phase in EARLIER:
@@ -227,7 +219,6 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Plan, list[str]]:
     parser.add_argument("--phases", default=",".join(PHASES), help="comma-separated; default: all")
     parser.add_argument("--size", choices=sorted(SHAPES), default="mini")
     parser.add_argument("--clips", type=int, default=2400, help="of the training world")
-    parser.add_argument("--fresh", type=int, default=2400, help="more of them, for the branches")
     parser.add_argument("--held_out", type=int, default=320, help="clips of other people")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
