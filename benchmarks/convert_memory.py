@@ -2,7 +2,7 @@ r"""Host memory of an import: random weights of a released size as one file, imp
 
   python benchmarks/convert_memory.py --dtype=float32
 
-The gate of the issue: at most twice the largest stacked array and 0.5 GB above what the interpreter
+The gate: at most twice the largest stacked array and 0.5 GB above what the interpreter
 has by itself (after it has imported everything). Two numbers are shown: RssAnon, which is memory
 that only this process can give back, sampled every 20 ms; and ru_maxrss, the highest total, which
 counts pages of files too. Source and target lie in --folder and are removed.
@@ -51,7 +51,7 @@ def write(path: Path, size: str, dtype: str) -> None:
             yield fmt.prefixes[0] + key, np.resize(pool, shape)
 
     layout = {fmt.prefixes[0] + key: (shape, kind) for key, shape in shapes.items()}
-    safetensors_file.write({path: layout}, stream())
+    safetensors_file.write({path: layout}, stream(), {})
 
 
 def anonymous() -> int:

@@ -111,6 +111,12 @@ def _apart(spelling: int) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
     return split
 
 
+def _settings(
+    branch: str, tell: Callable[[Any], Mapping[str, str]]
+) -> Callable[[System], Mapping[str, str]]:
+    return lambda system: tell(getattr(system.denoiser, branch))
+
+
 _DIT = functools.partial(
     Format, part="denoiser/dit", stem="diffusion_pytorch_model", sizes=_dit_sizes
 )
@@ -118,7 +124,7 @@ _AUDIO = functools.partial(
     Format,
     part="denoiser/audio",
     sizes=_audio_sizes,
-    metadata=lambda system: fantasytalking.metadata(system.denoiser.audio),
+    metadata=_settings("audio", fantasytalking.metadata),
 )
 _SPEECH = functools.partial(
     Format,
@@ -150,14 +156,14 @@ _LISTED = (
         "denoiser/identity",
         lambda system: identity.IDENTITY,
         "file",
-        metadata=lambda system: identity.metadata(system.denoiser.identity),
+        metadata=_settings("identity", identity.metadata),
     ),
     Format(
         "motion",
         "denoiser/motion",
         lambda system: motion.MOTION,
         "file",
-        metadata=lambda system: motion.metadata(system.denoiser.motion),
+        metadata=_settings("motion", motion.metadata),
     ),
     Format("vae", "codec", lambda system: wan_vae.wan_vae(system.codec), "torch"),
     Format(

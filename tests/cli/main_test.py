@@ -10,7 +10,9 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_command_is_known():
-    assert {"train", "generate", "evaluate", "verify"} <= set(commands.COMMANDS)
+    """And nothing else that lies beside them."""
+    known = {"bundle", "convert", "evaluate", "generate", "train", "verify"}
+    assert set(commands.COMMANDS) == known
 
 
 def test_an_unknown_command_is_one_line_and_exit_code_2():
