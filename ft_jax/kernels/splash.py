@@ -34,7 +34,6 @@ from ft_jax.kernels.reference import Gradients, Saved
 LANES = 128  # lengths of tiles are multiples
 LONGEST = 1024  # tile of queries or keys
 LONGEST_STEP = 512  # keys whose scores are computed at a time
-COST = 64  # rows of padding that are worth one tile less
 UNMASKED = MaskInfo(None, None, None, None, None)  # every tile is computed
 
 
@@ -123,10 +122,10 @@ def block_sizes(queries: int, keys: int) -> library.BlockSizes:
 
 
 def tile(length: int) -> int:
-    """The tile that covers `length` with little padding and few tiles."""
+    """The largest of the tiles that cover `length` with the least padding."""
     fewest = -(-length // LONGEST)
     tiles = {_up(-(-length // count), LANES) for count in range(fewest, 2 * fewest + 1)}
-    return min(tiles, key=lambda rows: _up(length, rows) + COST * (_up(length, rows) // rows))
+    return min(tiles, key=lambda rows: (_up(length, rows), -rows))
 
 
 def _up(length: int, multiple: int) -> int:

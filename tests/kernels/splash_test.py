@@ -47,5 +47,6 @@ def test_tiles_cover_a_length_with_little_padding(length: int):
     covered = -(-length // rows) * rows
     assert rows % splash.LANES == 0 and rows <= splash.LONGEST
     assert covered - length < max(splash.LANES, length / 6)
+    assert covered // rows <= -(-length // splash.LONGEST) + 1
     step = splash.block_sizes(length, length).block_kv_compute
     assert rows % step == 0 and step <= splash.LONGEST_STEP
