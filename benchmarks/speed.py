@@ -9,7 +9,6 @@ median counts.
 
 import argparse
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a file
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from benchmarks import timing
 from configs import models
 from ft_jax.config import build
 from ft_jax.models import audio, fantasy, vae
@@ -30,16 +29,9 @@ SAMPLES = 16  # of a training step
 
 def timed(name: str, function: Callable[..., Any], *arguments: Any, repeat: int) -> None:
     """Prints how long `function` takes to compile and to run."""
-    began = time.perf_counter()
-    compiled = jax.jit(function).lower(*arguments).compile()
-    compiling = time.perf_counter() - began
-    jax.block_until_ready(compiled(*arguments))
-    seconds = []
-    for _ in range(repeat):
-        began = time.perf_counter()
-        jax.block_until_ready(compiled(*arguments))
-        seconds.append(time.perf_counter() - began)
-    print(f"{name:<40} {np.median(seconds):9.3f} s   (compiled in {compiling:.1f} s)", flush=True)
+    run, compiling = timing.compiled(function, *arguments)
+    seconds = timing.medians({name: run}, repeat)[name]
+    print(f"{name:<40} {seconds:9.3f} s   (compiled in {compiling:.1f} s)", flush=True)
 
 
 def conditions(system: System, samples: int) -> fantasy.Conditions:

@@ -1,22 +1,39 @@
 """The command: exit code, page and table; what runs inside is tested in tests/eval."""
 
+import importlib
+import sys
+
 import pytest
 from absl import flags
 from absl.testing import flagsaver
 
 from ft_jax.checkpoints import bundle
-from ft_jax.cli import verify
 from ft_jax.config import to_dict
 from ft_jax.errors import UsageError
 from ft_jax.eval.findings import Check
 from tests.sampling import tiny_system
 
 
-@pytest.fixture
-def run(tmp_path, capsys):
+@pytest.fixture(scope="module")
+def verify():
+    """The command; flags that another command has defined in this process step aside for it."""
+    others = {name: flags.FLAGS[name] for name in ("weights", "image", "audio", "out", "blocks",
+              "steps") if name in flags.FLAGS}  # fmt: skip
+    for name in others:
+        delattr(flags.FLAGS, name)
+    module = importlib.import_module("ft_jax.cli.verify")
     if not flags.FLAGS.is_parsed():
         flags.FLAGS(["verify"])
+    yield module
+    for flag in flags.FLAGS.get_flags_for_module("ft_jax.cli.verify"):
+        delattr(flags.FLAGS, flag.name)
+    for name, flag in others.items():
+        flags.FLAGS[name] = flag
+    del sys.modules["ft_jax.cli.verify"]
 
+
+@pytest.fixture
+def run(verify, tmp_path, capsys):
     def start(**given):
         given = {"out": str(tmp_path / "page.md"), **given}
         with flagsaver.flagsaver(**given):
@@ -39,20 +56,20 @@ def weights(tmp_path):
     return write
 
 
-def test_sound_weights_that_work_end_with_zero(run, weights, monkeypatch):
+def test_sound_weights_that_work_end_with_zero(verify, run, weights, monkeypatch):
     monkeypatch.setattr(verify, "trials", lambda *_: [Check("a trial", "sound", "works")])
     code, page, printed = run(weights=weights())
     assert code == 0 and "**sound**" in page and "| a trial | sound | works |" in page
     assert "ok       a trial" in printed and printed.endswith("page.md: sound\n")
 
 
-def test_a_failed_trial_ends_with_one(run, weights, monkeypatch):
+def test_a_failed_trial_ends_with_one(verify, run, weights, monkeypatch):
     monkeypatch.setattr(verify, "trials", lambda *_: [Check("a trial", "fault", "fails")])
     code, page, printed = run(weights=weights())
     assert code == 1 and "**NOT SOUND**" in page and "FAULT    a trial" in printed
 
 
-def test_unsound_weights_are_named_and_nothing_is_run(run, weights, monkeypatch):
+def test_unsound_weights_are_named_and_nothing_is_run(verify, run, weights, monkeypatch):
     monkeypatch.setattr(verify, "trials", lambda *_: pytest.fail("was run"))
 
     def scale(parts):
@@ -74,20 +91,18 @@ def test_wrong_input_is_named_before_anything_is_read(run, tmp_path):
             run(**given)
 
 
-def test_the_default_inputs_are_of_the_drawn_world():
+def test_the_default_inputs_are_of_the_drawn_world(verify):
     picture, recording = verify.inputs(None, None)
     assert picture.ndim == 3 and recording.ndim == 1 and len(recording) > 16_000
 
 
-def test_every_trial_is_made_of_weights_that_can_generate(monkeypatch):
+def test_every_trial_is_made_of_weights_that_can_generate(verify, monkeypatch):
     from ft_jax.eval import trial
 
     for name in ("codec", "speech"):
         monkeypatch.setattr(trial, name, lambda *_, name=name: Check(name, "sound", ""))
     for name in ("against_diffusers", "clips"):
         monkeypatch.setattr(trial, name, lambda *_, name=name: [Check(name, "sound", "")])
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS(["verify"])
     made = tiny_system.system()
     with flagsaver.flagsaver(steps=2):
         found = verify.trials(made, tiny_system.params(made), *verify.inputs(None, None))
