@@ -26,6 +26,7 @@ from ft_jax.errors import UsageError
 from ft_jax.models.system import System
 
 SUFFIXES = {"file": (".safetensors",), "torch": pickle_file.SUFFIXES}
+READ_AS_FILE = (*SUFFIXES["file"], *SUFFIXES["torch"])
 
 
 def check_target(fmt: formats.Format, out: Path) -> None:
@@ -37,9 +38,6 @@ def check_target(fmt: formats.Format, out: Path) -> None:
         raise UsageError(f"{out}: ends in {out.suffix or 'nothing'}; expected {expected}")
     if fmt.kind == "folder" and out.suffix in READ_AS_FILE:
         raise UsageError(f"{out}: {fmt.name} is a folder; expected a name without {out.suffix}")
-
-
-READ_AS_FILE = (*SUFFIXES["file"], *SUFFIXES["torch"])
 
 
 def write(
