@@ -1,7 +1,7 @@
 """Weights of a system as one Orbax checkpoint directory, written and read leaf by leaf.
 
     DIR/params     the parameters {part: ...}, an Orbax PyTree: plain Orbax restores it
-    DIR/meta       JSON: the configuration of the system
+    DIR/meta       JSON: the configuration of the system; types and shapes of the arrays
 
 What `ft_jax.cli.convert` makes of published weights. Orbax is handed lazy arrays; a handler of
 their type reads one, writes it and lets it go before it reads the next, so that host memory holds
@@ -59,7 +59,7 @@ def save(
     pieces = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=PIECE_BYTES), tree)
     arguments = ocp.args.Composite(
         params=ocp.args.PyTreeSave(tree, save_args=pieces),
-        meta=ocp.args.JsonSave({"system": dict(system)}),
+        meta=ocp.args.JsonSave({"system": dict(system), "arrays": _listed(leaves)}),
     )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -98,22 +98,23 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Params
     try:
         with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
             meta = checkpointer.restore(path / "meta", args=ocp.args.JsonRestore())
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-            known = checkpointer.metadata(path / "params").item_metadata
-        system = meta["system"]
-    except (OSError, ValueError, KeyError) as error:
+        # Not what Orbax says of the arrays: for that it opens all of them at once, and when one is
+        # damaged it leaves while TensorStore still works on the others.
+        leaves = {
+            name: Lazy(
+                tuple(shape),
+                np.dtype(dtype),
+                functools.partial(_read, path / "params" / name.replace("/", ".")),
+            )
+            for name, (dtype, shape) in meta["arrays"].items()
+        }
+        return meta["system"], unflatten(leaves)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path}: damaged ({_first(error)}); expected weights") from None
-    if known is None:
-        raise UsageError(f"{path}: damaged (no list of its arrays); expected weights")
-    leaves = {
-        key: Lazy(
-            tuple(leaf.shape),
-            np.dtype(leaf.dtype),
-            functools.partial(_read, path / "params" / leaf.name),
-        )
-        for key, leaf in flatten(known.tree).items()
-    }
-    return system, unflatten(leaves)
+
+
+def _listed(leaves: Mapping[str, Lazy]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    return {name: (leaf.dtype.name, leaf.shape) for name, leaf in leaves.items()}
 
 
 def _read(place: Path) -> np.ndarray:

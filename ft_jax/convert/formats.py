@@ -18,7 +18,6 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
-import jax
 import ml_dtypes
 import numpy as np
 
@@ -39,9 +38,7 @@ from ft_jax.convert.safetensors_file import Layout
 from ft_jax.convert.table import Table
 from ft_jax.errors import UsageError
 from ft_jax.lazy import Lazy, cast
-from ft_jax.models import clip as clip_model
-from ft_jax.models import face, fantasy, text, vae
-from ft_jax.models import wav2vec2 as speech_model
+from ft_jax.models import system as systems
 from ft_jax.models.system import System
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -218,25 +215,10 @@ def named(name: str) -> Format:
 def abstract(system: System, part: str) -> Mapping[str, Any]:
     """Shapes of one part, as its tables take them: a branch of the denoiser under its own name."""
     root, _, branch = part.partition("/")
-    whole = _abstract(system, root)
+    whole = systems.abstract(system, root)
     if not branch:
         return whole
     return {branch: whole[branch]} if branch in whole else {}
-
-
-@functools.lru_cache(maxsize=16)
-def _abstract(system: System, root: str) -> Mapping[str, Any]:
-    if root == "denoiser":
-        return fantasy.abstract_params(system.denoiser)
-    modules: dict[str, Any] = {
-        "codec": vae,
-        "speech": speech_model,
-        "text": text,
-        "image": clip_model,
-        "face": face,
-    }
-    init = functools.partial(modules[root].init, cfg=getattr(system, root))
-    return jax.eval_shape(init, jax.random.key(0))
 
 
 def _plan(fmt: Format, system: System, tree: Mapping[str, Any]) -> list[table.Entry]:

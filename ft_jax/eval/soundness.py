@@ -15,29 +15,18 @@ is plain Wan as far as that branch goes.
 Tests: tests/eval/soundness_test.py.
 """
 
-import functools
 import re
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
-from flax.core import meta
 
 from ft_jax.checkpoints.tree import flatten
 from ft_jax.eval.findings import Check
-from ft_jax.models import clip, face, fantasy, landmarks, text, vae, wav2vec2
+from ft_jax.models import system as systems
 from ft_jax.models.system import System
 from ft_jax.typing import Params
 
-MODULES = {
-    "codec": vae,
-    "speech": wav2vec2,
-    "text": text,
-    "image": clip,
-    "face": face,
-    "landmarks": landmarks,
-}
 OPTIONAL = ("landmarks",)  # made for the drawn world; nothing that generates needs it
 RANGES = {
     "kernel": (0.02, 50.0),
@@ -54,19 +43,10 @@ _STACKED = re.compile(r"(^|/)(blocks|layers)/|^denoiser/(audio|identity)/(key|va
 _SILENT = re.compile(r"denoiser/((audio|identity)/(key|value)|motion/output)/\w+")
 
 
-def abstract(system: System) -> dict[str, Params]:
-    """{part: shapes of its parameters}, for every part that the system has a config of."""
-    shapes = {"denoiser": meta.unbox(fantasy.abstract_params(system.denoiser))}
-    for name, module in MODULES.items():
-        if (cfg := getattr(system, name)) is not None:
-            init = functools.partial(module.init, cfg=cfg)
-            shapes[name] = jax.eval_shape(init, jax.random.key(0))
-    return shapes
-
-
 def shapes(system: System, parts: Mapping[str, Params]) -> list[Check]:
     """One check a part: all of its tensors, none besides, each of the right shape."""
-    expected, checks = abstract(system), []
+    made = [name for name in systems.PARTS if getattr(system, name) is not None]
+    expected, checks = {name: systems.abstract(system, name) for name in made}, []
     for name in sorted({*expected, *parts}):
         title = f"{name}: paths and shapes"
         if name not in parts and name in OPTIONAL:

@@ -8,9 +8,25 @@ Tests: tests/models/system_test.py.
 """
 
 import dataclasses
+import functools
+
+import jax
+from flax.core import meta
 
 from ft_jax.errors import UsageError
 from ft_jax.models import clip, face, fantasy, landmarks, text, vae, wav2vec2
+from ft_jax.typing import Params
+
+_ENCODERS = {
+    "codec": vae,
+    "speech": wav2vec2,
+    "text": text,
+    "image": clip,
+    "face": face,
+    "landmarks": landmarks,
+}
+PARTS = ("denoiser", *_ENCODERS)
+"""Names of what a system may consist of: fields of `System`, and first words of parameter paths."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +94,15 @@ def latent_shape(system: System, frames: int) -> tuple[int, int, int, int]:
     space = codec.space_factor
     rows, columns = system.height // space, system.width // space
     return (frames - 1) // codec.time_factor + 1, rows, columns, codec.channels
+
+
+@functools.lru_cache(maxsize=64)
+def abstract(system: System, part: str) -> Params:
+    """Shapes and types of the parameters of one part, whose config must be there; no memory."""
+    if part == "denoiser":
+        return meta.unbox(fantasy.abstract_params(system.denoiser))
+    init = functools.partial(_ENCODERS[part].init, cfg=getattr(system, part))
+    return jax.eval_shape(init, jax.random.key(0))
 
 
 def check(system: System) -> None:

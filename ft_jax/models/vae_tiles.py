@@ -59,11 +59,6 @@ class Tiles:
             raise UsageError(f"tiles: stride {self.stride}; expected 1 to the size, {self.size}")
 
 
-RELEASE = Tiles("average")
-DIFFUSERS = Tiles("blend", (32, 32), (24, 24))
-"""What `AutoencoderKLWan.enable_tiling` does: 256 pixels, 192 from one tile to the next."""
-
-
 def in_tiles(
     function: Callable[[jax.Array], jax.Array],
     x: Float[Array, "b f h w c"],

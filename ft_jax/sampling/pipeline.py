@@ -157,12 +157,7 @@ class Pipeline:
           UsageError: A part is missing, parts do not fit each other, or a setting is wrong.
         """
         system.check(config)
-        needed = ["denoiser", "codec", "text", "image"]
-        needed += ["speech"] * (config.denoiser.audio is not None)
-        needed += ["face"] * (config.denoiser.identity is not None)
-        missing = [name for name in needed if name not in params]
-        if missing:
-            raise UsageError(f"weights: no part {missing[0]!r}; expected {', '.join(needed)}")
+        _check_parts(config, params, "weights")
         exact = config.denoiser.dit.precision == "parity"
         self.system, self.cfg = config, settled(config, cfg)
         self._params = {
@@ -187,7 +182,9 @@ class Pipeline:
         """
         path = pathlib.Path(path or bundle.SHIPPED)
         source = handover.read(path)
-        return cls(build(system.System, source.system, source.path), source.parts, cfg)
+        made = build(system.System, source.system, source.path)
+        _check_parts(made, source.parts, source.path)
+        return cls(made, source.parts, cfg)
 
     def without(self, *branches: str) -> "Pipeline":
         """The same system with branches ("audio", "identity", "motion") switched off."""
@@ -332,6 +329,14 @@ class Pipeline:
         if other.face is None:
             return dataclasses.replace(taken, notes=(*taken.notes, NO_OTHER_FACE))
         return dataclasses.replace(other, picture=taken.picture)
+
+
+def _check_parts(made: system.System, params: Mapping[str, Params], origin: str) -> None:
+    needed = ["denoiser", "codec", "text", "image"]
+    needed += ["speech"] * (made.denoiser.audio is not None)
+    needed += ["face"] * (made.denoiser.identity is not None)
+    if missing := [name for name in needed if name not in params]:
+        raise UsageError(f"{origin}: no part {missing[0]!r}; expected {', '.join(needed)}")
 
 
 def _overlap(ids: np.ndarray, plans: list[Plan]) -> sampler.Overlap:

@@ -93,16 +93,17 @@ def test_an_existing_folder_stays_as_it_is(folder: Path):
     same(weights.load(folder)[1])
 
 
+@pytest.mark.parametrize("piece", ["c", "zarr.json"])
 @pytest.mark.parametrize("change", [Path.unlink, lambda piece: piece.write_bytes(b"x")])
-def test_a_lost_or_truncated_piece_is_damage(folder: Path, change):
-    change(folder / "params" / "codec.scale" / "c")
+def test_a_lost_or_truncated_piece_is_damage(folder: Path, change, piece: str):
+    change(folder / "params" / "codec.scale" / piece)
     leaves = flatten(weights.load(folder)[1])
     with pytest.raises(UsageError, match=r"^\S+/params/codec\.scale: damaged \(.+\); expected we"):
         np.asarray(leaves["codec/scale"])
 
 
-@pytest.mark.parametrize("name", ["params/codec.scale/zarr.json", "meta/metadata"])
-def test_a_damaged_description_is_said_in_one_line(folder: Path, name: str):
-    (folder / name).write_text("{")
+@pytest.mark.parametrize("text", ["{", "{}", '{"system": {}, "arrays": {"a": 1}}'])
+def test_a_damaged_description_is_said_in_one_line(folder: Path, text: str):
+    (folder / "meta" / "metadata").write_text(text)
     with pytest.raises(UsageError, match=rf"^{folder}: damaged \(.+\); expected weights"):
         weights.load(folder)

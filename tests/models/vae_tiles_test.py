@@ -7,7 +7,7 @@ import pytest
 
 from ft_jax.errors import UsageError
 from ft_jax.models import vae
-from ft_jax.models.vae_tiles import DIFFUSERS, RELEASE, Tiles, in_tiles, spans
+from ft_jax.models.vae_tiles import Tiles, in_tiles, spans
 
 SIDE = 2  # pixels in a latent, of the stand-in for a network
 
@@ -60,7 +60,7 @@ def test_averaging_is_the_rule_of_the_release(rows, columns, size, stride):
 
 @pytest.mark.parametrize(("side", "tiles"), [((64, 64), 8), ((60, 104), 9), ((90, 160), 30)])
 def test_the_release_cuts_its_pictures_into_so_many_tiles(side, tiles):
-    made = RELEASE
+    made = Tiles("average")
     rows, columns = (
         spans("average", *each) for each in zip(side, made.size, made.stride, strict=True)
     )
@@ -76,7 +76,7 @@ def test_a_tile_sees_no_more_than_itself_and_equal_ones_share_a_program():
         return x
 
     x = jax.random.normal(jax.random.key(0), (1, 1, 70, 60, 2))
-    found = in_tiles(network, x, DIFFUSERS, (1, 1))
+    found = in_tiles(network, x, Tiles("blend", (32, 32), (24, 24)), (1, 1))
     np.testing.assert_allclose(found, x, atol=1e-6)
     assert sorted(set(seen)) == [(22, 12), (22, 32), (32, 12), (32, 32)]
 
