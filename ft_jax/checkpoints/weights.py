@@ -25,7 +25,7 @@ import orbax.checkpoint as ocp
 import tensorstore
 from orbax.checkpoint import type_handlers
 
-from ft_jax.checkpoints.tree import flatten, unflatten
+from ft_jax.checkpoints.tree import unflatten
 from ft_jax.errors import UsageError
 from ft_jax.lazy import Lazy
 from ft_jax.typing import Params

@@ -4,8 +4,11 @@ The denoiser reads the tokens before the last layer: that layer, the norm after 
 projection are ignored in the file unless the config keeps them (`projection` > 0). The text tower
 of the original file is ignored.
 
-Tests: tests/convert/encoders_test.py (released keys), tests/parity/clip_parity_test.py.
+Tests: tests/convert/encoders_test.py (released keys), tests/parity/clip_parity_test.py,
+tests/parity/from_pretrained_test.py (settings).
 """
+
+from typing import Any
 
 from ft_jax.convert import table
 from ft_jax.convert.table import Row, Table, Transform
@@ -93,3 +96,22 @@ def hugging_face(cfg: Config, prefix: str = "") -> Table:
         end = last.replace(".", r"\.")
         ignored += [rf"{end}\..*", rf"{prefix}post_layernorm\..*", r"visual_projection\.weight"]
     return Table("the CLIP image encoder (Hugging Face names)", tuple(rows), tuple(ignored))
+
+
+def settings(cfg: Config) -> dict[str, Any]:
+    """config.json of Hugging Face's CLIPVisionModel.
+
+    It counts the last layer, which no tensors may be there for: the denoiser reads the tokens
+    before it (`hidden_states[-2]`), and they stay the last but one.
+    """
+    return {
+        "architectures": ["CLIPVisionModelWithProjection" if cfg.projection else "CLIPVisionModel"],
+        "model_type": "clip_vision_model",
+        "hidden_size": cfg.width,
+        "intermediate_size": cfg.mlp_width,
+        "num_hidden_layers": cfg.layers,
+        "num_attention_heads": cfg.heads,
+        "image_size": cfg.pixels,
+        "patch_size": cfg.patch,
+        "hidden_act": "gelu",
+    } | ({"projection_dim": cfg.projection} if cfg.projection else {})

@@ -79,22 +79,8 @@ def build(params: Params, cfg: fantasy.Config) -> Counterpart:
 def _transformer(cfg: dit.Config) -> Any:
     from diffusers import WanTransformer3DModel
 
-    is_image = cfg.image_width is not None
-    channels = cfg.latent_channels
-    return WanTransformer3DModel(
-        patch_size=cfg.patch,
-        num_attention_heads=cfg.heads,
-        attention_head_dim=cfg.head_width,
-        in_channels=2 * channels + dit.MASK_CHANNELS if is_image else channels,
-        out_channels=channels,
-        text_dim=cfg.text_width,
-        freq_dim=cfg.frequency_width,
-        ffn_dim=cfg.mlp_width,
-        num_layers=cfg.layers,
-        eps=cfg.eps,
-        image_dim=cfg.image_width,
-        added_kv_proj_dim=cfg.width if is_image else None,
-    ).eval()
+    made: Any = WanTransformer3DModel.from_config(wan_dit.diffusers_settings(cfg))
+    return made.eval()
 
 
 def velocity(

@@ -1,13 +1,15 @@
 """One part of a system -> a published file, tensor by tensor.
 
-    folder   STEM.safetensors, or shards of a chosen size and STEM.safetensors.index.json
+    folder   STEM.safetensors, or shards of a chosen size and STEM.safetensors.index.json; and
+             config.json, so that `from_pretrained` of diffusers or transformers takes the folder
     file     one safetensors file
     torch    a file of PyTorch, made of a safetensors file beside it that is then removed
 
 Written under another name beside the target and renamed when complete. With every part of the
 denoiser goes the PyTorch file that runs it (torch_addon/), beside the target.
 
-Tests: tests/convert/formats_test.py, tests/cli/convert_test.py.
+Tests: tests/convert/formats_test.py, tests/cli/convert_test.py,
+tests/parity/from_pretrained_test.py.
 """
 
 import json
@@ -73,7 +75,9 @@ def write(
             files = {beside / name: shards[name] for name in shards}
             safetensors_file.write(files, stream, metadata)
             if len(shards) > 1:
-                _write_index(beside / f"{fmt.stem}.safetensors.index.json", shards)
+                _write_json(beside / f"{fmt.stem}.safetensors.index.json", _index(shards))
+            if fmt.settings is not None:
+                _write_json(beside / "config.json", fmt.settings(system))
             program = _program(fmt, beside)
             beside.rename(out)
             return [*sorted(out.iterdir()), *program]
@@ -129,8 +133,11 @@ def _shards(layout: Layout, stem: str, limit: int) -> dict[str, Layout]:
     }
 
 
-def _write_index(path: Path, shards: Mapping[str, Layout]) -> None:
+def _index(shards: Mapping[str, Layout]) -> dict[str, Any]:
     total = sum(_size(entry) for layout in shards.values() for entry in layout.values())
     places = {key: name for name, layout in shards.items() for key in layout}
-    index = {"metadata": {"total_size": total}, "weight_map": places}
-    path.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+    return {"metadata": {"total_size": total}, "weight_map": places}
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")

@@ -62,6 +62,7 @@ class Format:
         apart: undoes `joined`, one tensor at a time.
         sizes: says in words what a file holds, from its shapes.
         metadata: settings that shapes do not tell, for the header of a safetensors file.
+        settings: config.json of a folder, by which PyTorch's libraries build the model.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Format:
     apart: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda tensors: tensors
     sizes: Callable[[Shapes], str] = lambda shapes: ""
     metadata: Callable[[System], Mapping[str, str]] = lambda system: {}
+    settings: Callable[[System], Mapping[str, Any]] | None = None
 
 
 def _dit_sizes(shapes: Shapes) -> str:
@@ -130,16 +132,27 @@ _SPEECH = functools.partial(
     kind="folder",
     prefixes=("", "wav2vec2.", "hubert."),
     joined=wav2vec2.fold,
+    settings=lambda system: wav2vec2.settings(system.speech),
 )
 _LISTED = (
-    _DIT("wan", table=lambda system: wan_dit.ORIGINAL, kind="folder"),
+    _DIT(
+        "wan",
+        table=lambda system: wan_dit.ORIGINAL,
+        kind="folder",
+        settings=lambda system: wan_dit.settings(system.denoiser.dit),
+    ),
     _DIT(
         "wan_comfyui",
         table=lambda system: wan_dit.ORIGINAL,
         kind="file",
         prefixes=("model.diffusion_model.", "diffusion_model."),
     ),
-    _DIT("wan_diffusers", table=lambda system: wan_dit.DIFFUSERS, kind="folder"),
+    _DIT(
+        "wan_diffusers",
+        table=lambda system: wan_dit.DIFFUSERS,
+        kind="folder",
+        settings=lambda system: wan_dit.diffusers_settings(system.denoiser.dit),
+    ),
     _AUDIO(
         "fantasytalking",
         table=lambda system: fantasytalking.OFFICIAL,
@@ -176,9 +189,16 @@ _LISTED = (
         lambda system: wan_vae.diffusers_vae(system.codec),
         "folder",
         stem="diffusion_pytorch_model",
+        settings=lambda system: wan_vae.diffusers_settings(system.codec),
     ),
     Format("umt5", "text", lambda system: umt5.ORIGINAL, "torch"),
-    Format("umt5_hf", "text", lambda system: umt5.HUGGING_FACE, "folder"),
+    Format(
+        "umt5_hf",
+        "text",
+        lambda system: umt5.HUGGING_FACE,
+        "folder",
+        settings=lambda system: umt5.settings(system.text),
+    ),
     Format("clip", "image", lambda system: clip.original(system.image), "torch"),
     Format(
         "clip_hf",
@@ -186,6 +206,7 @@ _LISTED = (
         lambda system: clip.hugging_face(system.image),
         "folder",
         prefixes=("", "vision_model."),
+        settings=lambda system: clip.settings(system.image),
     ),
     _SPEECH("wav2vec2", apart=_apart(0)),
     _SPEECH("wav2vec2_weight_g", apart=_apart(1)),

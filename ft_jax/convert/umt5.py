@@ -1,10 +1,14 @@
 """UMT5 encoder, original names (models_t5_umt5-xxl-enc-bf16.pth) or Hugging Face's <-> text.py.
 
-Tests: tests/convert/encoders_test.py (released keys), tests/parity/text_parity_test.py.
+Tests: tests/convert/encoders_test.py (released keys), tests/parity/text_parity_test.py,
+tests/parity/from_pretrained_test.py (settings).
 """
+
+from typing import Any
 
 from ft_jax.convert import table
 from ft_jax.convert.table import Row, Table
+from ft_jax.models import text
 
 _ORIGINAL = {
     "attention_norm/scale": "blocks.{n}.norm1.weight",
@@ -50,3 +54,20 @@ HUGGING_FACE = _table(
     "encoder.final_layer_norm.weight",
     r"encoder\.embed_tokens\.weight",  # the same tensor as `shared`
 )
+
+
+def settings(cfg: text.Config) -> dict[str, Any]:
+    """config.json of Hugging Face's UMT5EncoderModel."""
+    return {
+        "architectures": ["UMT5EncoderModel"],
+        "model_type": "umt5",
+        "vocab_size": cfg.rows,
+        "d_model": cfg.width,
+        "d_kv": cfg.head_width,
+        "d_ff": cfg.mlp_width,
+        "num_layers": cfg.layers,
+        "num_heads": cfg.heads,
+        "relative_attention_num_buckets": cfg.buckets,
+        "relative_attention_max_distance": cfg.reach,
+        "feed_forward_proj": "gated-gelu",
+    }

@@ -7,10 +7,13 @@ do not apply.
 Facts: the original's `norm3`, before the cross-attention, is `norm2` in diffusers; the feed-forward
 network is `ffn.0, ffn.2` there and `ffn.net.0.proj, ffn.net.2` here.
 Tests: tests/parity/dit_parity_test.py (both names, both ways), tests/models/dit_test.py (released
-sizes).
+sizes), tests/parity/from_pretrained_test.py (settings).
 """
 
+from typing import Any
+
 from ft_jax.convert.table import LEADING, LINEAR, Row, Table, Transform
+from ft_jax.models import dit
 
 # The patch embedding is a convolution whose stride is its kernel: a linear map of (c pt ph pw).
 PATCH = Transform(
@@ -94,3 +97,42 @@ DIFFUSERS = Table(
     # Files of early conversions carry a norm that the model never applied.
     ignored=(r"blocks\.\d+\.attn2\.norm_added_q\.weight",),
 )
+
+
+def settings(cfg: dit.Config) -> dict[str, Any]:
+    """config.json of the original model."""
+    return {
+        "_class_name": "WanModel",
+        "model_type": "t2v" if cfg.image_width is None else "i2v",
+        "dim": cfg.width,
+        "eps": cfg.eps,
+        "ffn_dim": cfg.mlp_width,
+        "freq_dim": cfg.frequency_width,
+        "in_dim": cfg.input_channels,
+        "out_dim": cfg.latent_channels,
+        "num_heads": cfg.heads,
+        "num_layers": cfg.layers,
+        "text_len": cfg.text_tokens,
+    }
+
+
+def diffusers_settings(cfg: dit.Config) -> dict[str, Any]:
+    """config.json of diffusers' WanTransformer3DModel, and the arguments of its constructor."""
+    return {
+        "_class_name": "WanTransformer3DModel",
+        "patch_size": list(cfg.patch),
+        "num_attention_heads": cfg.heads,
+        "attention_head_dim": cfg.head_width,
+        "in_channels": cfg.input_channels,
+        "out_channels": cfg.latent_channels,
+        "text_dim": cfg.text_width,
+        "freq_dim": cfg.frequency_width,
+        "ffn_dim": cfg.mlp_width,
+        "num_layers": cfg.layers,
+        "cross_attn_norm": True,
+        "qk_norm": "rms_norm_across_heads",
+        "eps": cfg.eps,
+        "image_dim": cfg.image_width,
+        "added_kv_proj_dim": None if cfg.image_width is None else cfg.width,
+        "rope_max_seq_len": 1024,
+    }

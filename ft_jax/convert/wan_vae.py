@@ -3,10 +3,12 @@
 The original numbers blocks and samplers of all levels in one list, and so does diffusers on the way
 down; ours are named by level.
 
-Tests: tests/convert/encoders_test.py (released keys), tests/parity/vae_parity_test.py.
+Tests: tests/convert/encoders_test.py (released keys), tests/parity/vae_parity_test.py,
+tests/parity/from_pretrained_test.py (settings).
 """
 
 import dataclasses
+from typing import Any
 
 from ft_jax.convert import table
 from ft_jax.convert.table import Row, Table, Transform
@@ -135,3 +137,20 @@ def wan_vae(cfg: Config) -> Table:
 def diffusers_vae(cfg: Config) -> Table:
     """Likewise under the names of diffusers' AutoencoderKLWan."""
     return _table("the Wan2.1 VAE (diffusers names)", cfg, _DIFFUSERS)
+
+
+def diffusers_settings(cfg: Config) -> dict[str, Any]:
+    """config.json of diffusers' AutoencoderKLWan."""
+    return {
+        "_class_name": "AutoencoderKLWan",
+        "base_dim": cfg.width,
+        "z_dim": cfg.channels,
+        "dim_mult": list(cfg.multipliers),
+        "num_res_blocks": cfg.blocks,
+        "attn_scales": [],
+        "temperal_downsample": list(cfg.time),
+        "latents_mean": list(cfg.mean),
+        "latents_std": list(cfg.std),
+        "scale_factor_temporal": cfg.time_factor,
+        "scale_factor_spatial": cfg.space_factor,
+    }

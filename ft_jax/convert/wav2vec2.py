@@ -4,7 +4,8 @@ The positional convolution is kept with its weight norm folded; `fold` and `unfo
 the two, for both spellings of the torch names. Files of a model with a head prefix every key:
 take the prefix off first.
 
-Tests: tests/convert/encoders_test.py, tests/parity/wav2vec2_parity_test.py.
+Tests: tests/convert/encoders_test.py, tests/parity/wav2vec2_parity_test.py,
+tests/parity/from_pretrained_test.py (settings).
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ import numpy as np
 
 from ft_jax.convert import table
 from ft_jax.convert.table import Row, Table, Transform
-from ft_jax.models.wav2vec2 import KERNELS
+from ft_jax.models.wav2vec2 import KERNELS, STRIDES, Config
 
 _POSITION = "encoder.pos_conv_embed.conv"
 POSITION = f"{_POSITION}.weight"
@@ -105,3 +106,21 @@ def unfold(tensors: Mapping[str, Any], spelling: int = 0) -> dict[str, Any]:
 
 def _norm(x: np.ndarray) -> np.ndarray:
     return np.sqrt(np.square(x.astype(np.float32)).sum((0, 1), keepdims=True))
+
+
+def settings(cfg: Config) -> dict[str, Any]:
+    """config.json of Hugging Face's Wav2Vec2Model, whose layout HuBERT shares."""
+    return {
+        "architectures": ["Wav2Vec2Model"],
+        "model_type": "wav2vec2",
+        "hidden_size": cfg.width,
+        "num_hidden_layers": cfg.layers,
+        "num_attention_heads": cfg.heads,
+        "intermediate_size": cfg.mlp_width,
+        "conv_dim": [cfg.channels] * len(KERNELS),
+        "conv_kernel": list(KERNELS),
+        "conv_stride": list(STRIDES),
+        "feat_extract_norm": "group",
+        "num_conv_pos_embeddings": cfg.position_kernel,
+        "num_conv_pos_embedding_groups": cfg.position_groups,
+    }

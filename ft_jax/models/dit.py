@@ -101,6 +101,12 @@ class Config:
         return self.width // self.heads
 
     @property
+    def input_channels(self) -> int:
+        """Of noisy latents with, for image-to-video, condition latents and their mask."""
+        channels = self.latent_channels
+        return channels if self.image_width is None else 2 * channels + MASK_CHANNELS
+
+    @property
     def dtype(self) -> Any:
         """Type of matmuls and attention."""
         return PRECISIONS[self.precision]
@@ -401,11 +407,9 @@ class DiT(nn.Module):
     def setup(self) -> None:
         """Declares the parts, in the order data passes them."""
         cfg = self.cfg
-        channels = cfg.latent_channels
         if cfg.image_width is not None:
-            channels = 2 * channels + MASK_CHANNELS
             self.image_embedding = ImageEmbedding(cfg)
-        lanes = channels * cfg.patch[0] * cfg.patch[1] * cfg.patch[2]
+        lanes = cfg.input_channels * cfg.patch[0] * cfg.patch[1] * cfg.patch[2]
         self.patch_embedding = Linear(lanes, cfg.width, ("conv_in", "embed"), dtype=cfg.dtype)
         self.text_embedding = Mlp(
             cfg.text_width, cfg.width, cfg.width, cfg.dtype, 0.02, "act_context"

@@ -217,6 +217,6 @@ def test_published_weights_come_in_and_go_out_again(files: Path, tmp_path: Path)
     for path, leaf in flatten(handover.read(tmp_path / "half").parts).items():
         half = wanted[path].astype(np.dtype("bfloat16"))
         np.testing.assert_array_equal(leaf, half, strict=True)
-    # Beside the shards an index, and the program for diffusers.
+    # Beside the shards an index, the settings, and the program for diffusers.
     shards = len(list((tmp_path / "back").glob("*.safetensors")))
-    assert shards > 2 and out[1] == f"{tmp_path}/back: wan_diffusers, {shards + 2} files\n"
+    assert shards > 2 and out[1] == f"{tmp_path}/back: wan_diffusers, {shards + 3} files\n"
