@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a file
 from benchmarks.demo_clips import Gallery, digest, read_cases
 from benchmarks.demo_rows import ROWS, Bench
 from configs import sample
-from ft_jax.checkpoints import bundle
+from ft_jax.checkpoints import bundle, handover
 from ft_jax.errors import UsageError
 from ft_jax.eval import identity, numbers
 from ft_jax.eval.instrument import Instrument
@@ -39,22 +39,21 @@ def open_bench(args: argparse.Namespace) -> Bench:
       UsageError: Weights or clips are missing, or too few.
     """
     pipeline = Pipeline.load(args.weights, sample.get_config(args.sampling).to_dict())
-    _, parts = bundle.load(args.weights)
-    system = pipeline.system
+    source, system = handover.read(args.weights), pipeline.system
     cases = read_cases(args.world)
     pairs = [case for case in cases if case.start == "open"][: args.pairs]
     if len(pairs) < args.pairs:
         raise UsageError(f"{args.world}: {len(pairs)} clips start open; expected {args.pairs}")
     name = digest(args.weights, repr(pipeline.cfg), args.seed)
-    instrument = Instrument(system.landmarks, bundle.part(args.weights, parts, "landmarks"))
+    instrument = Instrument(system.landmarks, source.part("landmarks"))
     return Bench(
         gallery=Gallery(args.folder / name, pipeline, instrument, args.seed),
         pairs=pairs,
         hidden=[case for case in cases if case.start == "covered"][: max(args.pairs // 2, 10)],
         swept=pairs[: args.sweep_pairs or args.pairs],
         others=cases,
-        codec=bundle.part(args.weights, parts, "codec"),
-        encoder=identity.Encoder(system.face, bundle.part(args.weights, parts, "face")),
+        codec=source.part("codec"),
+        encoder=identity.Encoder(system.face, source.part("face")),
     )
 
 

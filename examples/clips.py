@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.annotate import truth as world_truth
-from ft_jax.checkpoints import bundle
+from ft_jax.checkpoints import handover
 from ft_jax.config import build
 from ft_jax.errors import UsageError
 from ft_jax.eval import clip as scoring
@@ -80,10 +80,10 @@ def make(recipe: Recipe, report: Callable[[float], None]) -> None:
     """Generates, writes and measures the clips; the JSON file comes last."""
     todo = wanted(recipe)
     portrait, caption = _portrait(recipe.out)
-    settings, parts = bundle.load(recipe.weights)
-    system = build(System, settings, str(recipe.weights))
-    pipeline = Pipeline(system, parts)
-    stage_1 = _with_stage_1(recipe, system, parts)
+    source = handover.read(recipe.weights)
+    system = build(System, source.system, source.path)
+    pipeline = Pipeline(system, source.parts)
+    stage_1 = _with_stage_1(recipe, system, source.parts)
     rows: dict[str, Any] = {}
     for number, each in enumerate(todo):  # one by one: all short clips share one compilation
         used = stage_1 if each.is_stage_1 and stage_1 else pipeline
@@ -93,7 +93,7 @@ def make(recipe: Recipe, report: Callable[[float], None]) -> None:
         )
         clip = used.generate(request, _part(report, number / len(todo), 0.98 / len(todo)))
         rows[each.name] = _written(recipe.out, each, clip, heard)
-    seen = _measured(recipe.out, system, parts, todo)
+    seen = _measured(recipe.out, system, source.parts, todo)
     rows = {name: {**row, **seen.get(name, {})} for name, row in rows.items()}
     target = recipe.out / recipe.index
     beside = target.with_suffix(".partial")
@@ -133,8 +133,7 @@ def _with_stage_1(recipe: Recipe, system: System, parts: Mapping[str, Any]) -> P
     """The same system with the branches that stage 1 left, if they are known."""
     if not recipe.stage_1 or not recipe.stage_1.is_file():
         return None
-    _, earlier = bundle.load(recipe.stage_1)
-    denoiser = {**parts["denoiser"], **bundle.part(recipe.stage_1, earlier, "denoiser")}
+    denoiser = {**parts["denoiser"], **handover.read(recipe.stage_1).part("denoiser")}
     return Pipeline(system, {**parts, "denoiser": denoiser}, {"hearing": "clip"})
 
 

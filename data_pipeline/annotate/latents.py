@@ -30,29 +30,29 @@ BATCH = 8  # clips that go through an encoder together
 
 
 class Encoders:
-    """The encoders of one bundle; the weights stay behind when it is sent to a worker.
+    """The encoders of one system; the weights stay behind when it is sent to a worker.
 
     Args:
-        path: of the bundle.
+        path: of a bundle, a folder of weights or a run.
 
     Attributes:
         system: configuration of the whole system.
         hashes: part -> fingerprint.
 
     Raises:
-        UsageError: the bundle cannot be read or lacks an encoder.
+        UsageError: the weights cannot be read or lacks an encoder.
     """
 
     def __init__(self, path: str) -> None:
-        from ft_jax.checkpoints import bundle
+        from ft_jax.checkpoints import handover
         from ft_jax.checkpoints.tree import fingerprint
         from ft_jax.config import build, to_dict
         from ft_jax.models.system import System
 
-        settings, parts = bundle.load(path)
+        source = handover.read(path)
         self.path = path
-        self.system = build(System, settings, path)
-        self._params: dict[str, Any] = {name: bundle.part(path, parts, name) for name in PARTS}
+        self.system = build(System, source.system, path)
+        self._params: dict[str, Any] = {name: source.part(name) for name in PARTS}
         self.hashes = {
             name: fingerprint(to_dict(getattr(self.system, name)), params)
             for name, params in self._params.items()

@@ -1,7 +1,7 @@
 """Command line of the build.
 
     python -m data_pipeline.build pixels --clips DIR --out DATA
-    python -m data_pipeline.build records --clips DIR --weights BUNDLE --out DATA
+    python -m data_pipeline.build records --clips DIR --weights WEIGHTS --out DATA
 
 A build that was interrupted goes on where it stopped; a finished one of the same settings is left
 as it is.

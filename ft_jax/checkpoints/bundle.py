@@ -92,17 +92,6 @@ def check(path: str | os.PathLike[str]) -> None:
         raise UsageError(f"{path}: no such file; expected a bundle (.safetensors)")
 
 
-def part(path: str | os.PathLike[str], parts: Mapping[str, Params], name: str) -> Params:
-    """One part of what `load` returned.
-
-    Raises:
-      UsageError: The bundle has no such part; the message names the file and the part.
-    """
-    if name not in parts:
-        raise UsageError(f"{path}: no part {name!r}; expected one of {sorted(parts)}")
-    return parts[name]
-
-
 def _packed(leaf: Any) -> np.ndarray:
     array = np.asarray(leaf)
     if np.issubdtype(array.dtype, np.floating) or array.dtype == ml_dtypes.bfloat16:

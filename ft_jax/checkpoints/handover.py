@@ -52,6 +52,16 @@ class Source:
     base: Mapping[str, Any] | None
     encoders: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
+    def part(self, name: str) -> Params:
+        """The parameters of one part.
+
+        Raises:
+          UsageError: There is no such part; the message names the source and the part.
+        """
+        if name not in self.parts:
+            raise UsageError(f"{self.path}: no part {name!r}; expected one of {sorted(self.parts)}")
+        return self.parts[name]
+
 
 def read(path: str | os.PathLike[str]) -> Source:
     """Opens a run's folder (its newest good checkpoint), a bundle file or a folder of weights.
@@ -61,7 +71,7 @@ def read(path: str | os.PathLike[str]) -> Source:
     """
     path = os.fspath(path)
     if not os.path.exists(path):
-        raise UsageError(f"{path}: no such file or folder; expected a run's folder or a bundle")
+        raise UsageError(f"{path}: no such file or folder; expected weights")
     if os.path.isfile(path):
         system, parts = bundle.load(path)
         return Source(path, system, parts, None)

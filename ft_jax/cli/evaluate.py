@@ -1,12 +1,13 @@
 r"""Measures talking clips: lips against their sound, how much they move, how smoothly.
 
     python -m ft_jax.cli.evaluate --clips outputs/demo/clips
-    python -m ft_jax.cli.evaluate --clips DIR --out numbers.json --weights BUNDLE
+    python -m ft_jax.cli.evaluate --clips DIR --out numbers.json --weights WEIGHTS
 
 DIR holds mp4 files with sound, in itself or in DIR/clips. Where CLIP.truth.npz lies beside a clip,
 as the drawn world writes it, lips are held against the opening that its speech has and against its
-m, b and p. The measuring network is the bundle's, made for the drawn world; on photographs it sees
-little, and what it does not see counts as 0.
+m, b and p. The measuring network is that of the weights (a bundle, a folder of weights or a run;
+without them the model that ships), made for the drawn world; on photographs it sees little, and
+what it does not see counts as 0.
 
 Numbers are means over the clips with 95 % bootstrap intervals.
 Exit status: 0 done, 2 wrong input (one line says what), 130 interrupted.
@@ -24,7 +25,7 @@ from ft_jax.errors import UsageError
 
 flags.DEFINE_string("clips", None, "Folder of mp4 files.")
 flags.DEFINE_string("out", None, "Where the numbers are written (.json); default: nowhere.")
-flags.DEFINE_string("weights", None, "A bundle (.safetensors) instead of the shipped model.")
+flags.DEFINE_string("weights", None, "A bundle, a folder of weights or a run.")
 
 
 def main(arguments: list[str]) -> None:
@@ -69,23 +70,22 @@ def find_clips(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 class Judge:
-    """The measuring network of a bundle.
+    """The measuring network of a system.
 
     Args:
-      weights: Path of the bundle; None for the one that ships.
+      weights: A bundle, a folder of weights or a run; None for the bundle that ships.
     """
 
     def __init__(self, weights: str | None) -> None:
-        from ft_jax.checkpoints import bundle
+        from ft_jax.checkpoints import bundle, handover
         from ft_jax.config import build
         from ft_jax.eval.instrument import Instrument
         from ft_jax.models.system import System
 
         self.weights = str(weights or bundle.SHIPPED)
-        settings, parts = bundle.load(self.weights)
-        self._system = build(System, settings, self.weights)
-        params = bundle.part(self.weights, parts, "landmarks")
-        self._instrument = Instrument(self._system.landmarks, params)
+        source = handover.read(self.weights)
+        self._system = build(System, source.system, self.weights)
+        self._instrument = Instrument(self._system.landmarks, source.part("landmarks"))
 
     def scores(self, path: pathlib.Path) -> dict[str, float]:
         """The values of one clip (ft_jax/eval/clip.py), its crop being the middle square."""

@@ -72,11 +72,6 @@ def test_a_key_without_a_part_is_refused(tmp_path):
         bundle.load(path)
 
 
-def test_a_part_that_is_missing_is_named_with_the_file(tmp_path, parts):
-    with pytest.raises(UsageError, match=r"x\.safetensors: no part 'face'; expected one of"):
-        bundle.part("x.safetensors", parts, "face")
-
-
 def test_a_failed_write_leaves_the_old_file(tmp_path, parts, monkeypatch):
     path = tmp_path / "mini.safetensors"
     bundle.save(path, SYSTEM, parts)

@@ -58,6 +58,11 @@ def test_frozen_weights_are_named_by_path_and_content(tmp_path):
         handover.frozen(base)
 
 
+def test_a_part_that_is_missing_is_named_with_the_weights():
+    with pytest.raises(UsageError, match=r"^x: no part 'face'; expected one of \['codec'\]"):
+        source("x", codec__k=1.0).part("face")
+
+
 def test_a_base_behind_the_source_is_passed_through():
     base = {"path": "/base", "digest": "d", "paths": ["denoiser/dit"]}
     given = source("/stage1", base, denoiser__dit=1.0, denoiser__audio=2.0)
