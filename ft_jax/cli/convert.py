@@ -7,9 +7,10 @@ r"""Published weights in, and back out.
 
 import   Arguments are files and folders: original Wan, diffusers, ComfyUI (also fp8 with scales),
          Hugging Face wav2vec2 or HuBERT, FantasyTalking, ArcFace (torch or ONNX), and weights that
-         were imported before (a folder or bundle, whose parts are taken over as they are). What a
-         file is, is read from its keys. The result is one folder that every command takes as
-         weights. Parts may be missing: the branches of the denoiser that are, are switched off.
+         were imported before (a folder or bundle, whose parts are taken over as they are, with
+         their settings). What a file is, is read from its keys. The result is one folder that every
+         command takes as weights. Parts may be missing: the branches of the denoiser that are, are
+         switched off.
 export   --weights is such a folder, a bundle or a run.
 
 Numbers keep their type unless --dtype says otherwise; fp8 becomes bfloat16. A file that does not
@@ -18,7 +19,6 @@ hold exactly what the sizes of --config need is refused, and nothing is written.
 Tests: tests/cli/convert_test.py.
 """
 
-import functools
 import logging
 import math
 import pathlib
@@ -73,24 +73,30 @@ def import_weights(sources: list[str]) -> None:
     weights.check_target(out)
     system = build(systems.System, _CONFIG.value.to_dict())
     systems.check(system)
-    leaves: dict[str, Any] = {}
+    settings, leaves = to_dict(system), dict[str, Any]()
     origin: dict[str, str] = {}
-    for name, part, found in _found(sources, system):
+    for name, part, found, own in _found(sources, system):
         if part in origin:
             raise UsageError(f"{name}: holds {part}, as {origin[part]} does; expected one of them")
         origin[part] = name
         leaves |= found
-    settings = to_dict(system)
+        if own is not None:
+            root, _, branch = part.partition("/")
+            place, key = (settings[root], branch) if branch else (settings, root)
+            place[key] = own
     for branch in ("audio", "identity", "motion"):
         if f"denoiser/{branch}" not in origin:
             settings["denoiser"][branch] = None
+    systems.check(build(systems.System, settings))
     weights.save(out, settings, leaves)
     size = sum(leaf.dtype.itemsize * math.prod(leaf.shape) for leaf in leaves.values())
     print(f"{out}: {', '.join(sorted(origin))}; {len(leaves)} arrays, {size / 1e9:.2f} GB")
 
 
-def _found(sources: list[str], system: Any) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """(file, part, {path: leaf}) of everything in the sources."""
+def _found(
+    sources: list[str], system: Any
+) -> Iterator[tuple[str, str, dict[str, Any], dict[str, Any] | None]]:
+    """(file, part, {path: leaf}, settings of the part if it brings any) of all in the sources."""
     import numpy as np
 
     from ft_jax.checkpoints import bundle, weights
@@ -99,38 +105,31 @@ def _found(sources: list[str], system: Any) -> Iterator[tuple[str, str, dict[str
     dtype = np.dtype(_DTYPE.value) if _DTYPE.value else None
     for source in sources:
         if weights.is_weights(source) or bundle.is_bundle(source):
-            for part, found in _taken_over(source, system, dtype).items():
-                yield source, part, found
+            for part, (found, own) in _taken_over(source, dtype).items():
+                yield source, part, found, own
             continue
         for published in folder.open_all(source):
             fmt, found = formats.leaves(published, system, dtype)
-            yield str(published.path), fmt.part, found
+            yield str(published.path), fmt.part, found, None
 
 
-def _taken_over(source: str, system: Any, dtype: Any) -> dict[str, dict[str, Any]]:
-    """The parts of weights that were imported before: {part: {path: leaf}}.
-
-    Raises:
-      UsageError: A part has other sizes than the config.
-    """
+def _taken_over(source: str, dtype: Any) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """The parts of weights that were imported before: {part: ({path: leaf}, settings)}."""
     from ft_jax.checkpoints import handover
     from ft_jax.checkpoints.tree import flatten
     from ft_jax.config import build, to_dict
-    from ft_jax.errors import UsageError
     from ft_jax.lazy import cast
     from ft_jax.models.system import System
 
     read = handover.read(source)
-    made, wanted = to_dict(build(System, read.system, source)), to_dict(system)
-    parts: dict[str, dict[str, Any]] = {}
+    made = to_dict(build(System, read.system, source))
+    parts: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
     for path, leaf in flatten(read.parts).items():
         root, branch, *_ = path.split("/")
-        part, keys = (f"{root}/{branch}", (root, branch)) if root == "denoiser" else (root, (root,))
-        if functools.reduce(dict.get, keys, made) != functools.reduce(dict.get, keys, wanted):
-            raise UsageError(
-                f"{source}: {part} has other settings than --config; expected the same"
-            )
-        parts.setdefault(part, {})[path] = cast(leaf, dtype or leaf.dtype)
+        part, own = root, made[root]
+        if root == "denoiser":
+            part, own = f"{root}/{branch}", own[branch]
+        parts.setdefault(part, ({}, own))[0][path] = cast(leaf, dtype or leaf.dtype)
     return parts
 
 
