@@ -95,6 +95,9 @@ def inputs(image: str | None, audio: str | None) -> tuple[Any, Any]:
 
 def trials(made: Any, parts: Any, picture: Any, recording: Any) -> list[Any]:
     """The checks that run networks; see ft_jax/eval/trial.py."""
+    import jax
+    import numpy as np
+
     from ft_jax.eval import trial
     from ft_jax.sampling import portrait
     from ft_jax.sampling.conditions import Encoders
@@ -106,8 +109,10 @@ def trials(made: Any, parts: Any, picture: Any, recording: Any) -> list[Any]:
     framed = portrait.take(picture, sizes, pipeline.cfg.framing, None).picture
     blocks = min(given.blocks, denoiser.dit.layers)
     checks = trial.against_diffusers(parts["denoiser"], denoiser, blocks)
-    checks.append(trial.codec(parts["codec"], made, framed))
-    checks.append(trial.speech(Encoders(made, parts), recording))
+    # Imported weights are read when they are needed, by whoever runs them.
+    small = {name: jax.tree.map(np.asarray, parts[name]) for name in ("codec", "speech")}
+    checks.append(trial.codec(small["codec"], made, framed))
+    checks.append(trial.speech(Encoders(made, small), recording))
     if denoiser.dit.image_width is None:
         from ft_jax.eval.findings import Check
 

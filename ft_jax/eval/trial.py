@@ -52,10 +52,10 @@ _BLOCKS = re.compile(r"dit/blocks/|(audio|identity)/(key|value)/")
 
 def first_blocks(params: Params, cfg: fantasy.Config, blocks: int) -> tuple[Params, fantasy.Config]:
     """The denoiser with its first blocks only, in float32."""
-    kept = {
-        path: np.asarray(leaf[:blocks] if _BLOCKS.match(path) else leaf).astype(np.float32)
-        for path, leaf in flatten(params).items()
-    }
+    kept = {}
+    for path, leaf in flatten(params).items():
+        whole = np.asarray(leaf)
+        kept[path] = (whole[:blocks] if _BLOCKS.match(path) else whole).astype(np.float32)
     base = dataclasses.replace(cfg.dit, layers=blocks, precision="parity", remat="none")
     return unflatten(kept), dataclasses.replace(cfg, dit=base)
 

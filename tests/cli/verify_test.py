@@ -3,6 +3,8 @@
 import importlib
 import sys
 
+import jax
+import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
@@ -10,7 +12,9 @@ from absl.testing import flagsaver
 from ft_jax.checkpoints import bundle
 from ft_jax.config import to_dict
 from ft_jax.errors import UsageError
+from ft_jax.eval import trial
 from ft_jax.eval.findings import Check
+from ft_jax.lazy import Lazy
 from tests.sampling import tiny_system
 
 
@@ -61,6 +65,26 @@ def test_sound_weights_that_work_end_with_zero(verify, run, weights, monkeypatch
     code, page, printed = run(weights=weights())
     assert code == 0 and "**sound**" in page and "| a trial | sound | works |" in page
     assert "ok       a trial" in printed and printed.endswith("page.md: sound\n")
+
+
+def test_imported_weights_are_run_as_a_bundle_is(verify, monkeypatch):
+    made = tiny_system.system()
+    parts = tiny_system.params(made)
+    lazy = jax.tree.map(lambda x: Lazy(x.shape, x.dtype, lambda: np.array(x)), parts)
+    monkeypatch.setattr(trial, "clips", lambda pipeline, parts, request: [])
+    compared = []
+
+    def against_diffusers(params, cfg, blocks):
+        compared.append(trial.first_blocks(params, cfg, 1)[0])
+        return []
+
+    monkeypatch.setattr(trial, "against_diffusers", against_diffusers)
+    picture = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    recording = np.random.default_rng(1).standard_normal(16_000).astype(np.float32)
+    with flagsaver.flagsaver(steps=2):
+        found = [verify.trials(made, given, picture, recording) for given in (parts, lazy)]
+    assert found[0] == found[1] and len(found[0]) == 2
+    jax.tree.map(np.testing.assert_array_equal, *compared)
 
 
 def test_a_failed_trial_ends_with_one(verify, run, weights, monkeypatch):
