@@ -91,7 +91,23 @@ def velocity(
     mode: Mode,
     frames: int,
 ) -> Float[np.ndarray, "b t h w c"]:
-    """What `fantasy.apply` gives, computed by PyTorch.
+    """What `fantasy.apply` gives, computed by PyTorch; arguments as `forward` takes them."""
+    import torch
+
+    with torch.no_grad():
+        out = forward(counterpart, latents, sigma, conditions, mode, frames)
+    return np.moveaxis(out.numpy(), 1, -1)
+
+
+def forward(
+    counterpart: Counterpart,
+    latents: Float[Array | np.ndarray, "b t h w c"],
+    sigma: Float[Array | np.ndarray, " b"],
+    conditions: fantasy.Conditions,
+    mode: Mode,
+    frames: int,
+) -> Any:
+    """The velocity as a tensor of PyTorch [b c t h w], which may be differentiated.
 
     Args:
       counterpart: From `build`.
@@ -115,14 +131,14 @@ def velocity(
         if given.image_scale is not None:
             image = image * tensor(given.image_scale)[:, None, None]
     text = torch.nn.functional.pad(text, (0, 0, 0, cfg.dit.text_tokens - text.shape[1]))
-    with torch.no_grad(), contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         if counterpart.branches is not None:
             heard: dict[str, Any] = {name: tensor(x) for name, x in _heard(cfg, given).items()}
             if cfg.motion is not None and given.expression is not None and given.body is not None:
                 heard["motion"] = (tensor(given.expression), tensor(given.body))
             stack.enter_context(counterpart.branches.hears(frames=frames, mode=mode, **heard))
         out = counterpart.transformer(full.movedim(-1, 1), 1000 * tensor(sigma), text, image)
-    return np.moveaxis(out.sample.numpy(), 1, -1)
+    return out.sample
 
 
 def _heard(cfg: fantasy.Config, given: fantasy.Conditions) -> dict[str, Array]:
