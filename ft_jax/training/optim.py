@@ -19,7 +19,7 @@ from ft_jax.errors import UsageError
 from ft_jax.training import schedules
 from ft_jax.typing import Params
 
-DECAYED = ("kernel", "table")
+DECAYED = ("kernel", "table", "down", "up")
 """Names of the leaves that weight decay pulls on: matrices, not biases or scales."""
 
 
