@@ -129,7 +129,7 @@ def _sum(scale: float, kernel: Any, down: Any, up: Any) -> np.ndarray:
     result = np.empty_like(whole)
     for block in range(len(whole)):
         a, b = (x[block].astype(np.float32) for x in (down, up))
-        result[block] = (whole[block].astype(np.float32) + scale * (a @ b)).astype(whole.dtype)
+        result[block] = whole[block].astype(np.float32) + scale * (a @ b)
     return result
 
 
