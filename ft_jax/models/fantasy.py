@@ -33,7 +33,6 @@ from flax import struct
 from flax.core import meta
 from jaxtyping import Array, Float
 
-from ft_jax.errors import UsageError
 from ft_jax.models import audio, dit, identity, lora, motion
 from ft_jax.models.audio import Silence
 from ft_jax.models.lora import Config as Lora
@@ -253,11 +252,9 @@ def denoise(
 def _run(cfg: Config, params: Params, method: str, *inputs: Any) -> Any:
     variables = {"params": params}
     if cfg.lora is not None:
-        if "lora" not in params:
-            raise UsageError("denoiser/lora: no parameters; expected those the settings speak of")
         variables = {
             "params": {name: tree for name, tree in params.items() if name != "lora"},
-            "lora": {"dit": lora.scaled(cfg.lora, params["lora"])},
+            "lora": {"dit": lora.scaled(cfg.lora, lora.of(params))},
         }
     return FantasyTalking(cfg).apply(variables, *inputs, method=method)
 

@@ -92,6 +92,17 @@ def init(cfg: Config, dit: Params, key: jax.Array) -> dict[str, Any]:
     return traverse_util.unflatten_dict(leaves, sep="/")
 
 
+def of(params: Params) -> Params:
+    """The low-rank part of a denoiser's parameters.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if "lora" not in params:
+        raise UsageError("denoiser/lora: no parameters; expected those the settings speak of")
+    return params["lora"]
+
+
 def scaled(cfg: Config, lora: Params) -> dict[str, Any]:
     """The tree with the scale in `up`, as the linear layers take it."""
     leaves = {
@@ -110,8 +121,11 @@ def merged(cfg: Config, params: Params) -> dict[str, Any]:
 
     Returns:
         The same without "lora"; changed kernels are lazy, in the type they had.
+
+    Raises:
+        UsageError: there is no "lora".
     """
-    leaves, changes = _flat(params["dit"]), _flat(params["lora"])
+    leaves, changes = _flat(params["dit"]), _flat(of(params))
     for path in changes:
         if not path.endswith("/down"):
             continue
