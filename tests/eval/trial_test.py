@@ -9,7 +9,7 @@ import pytest
 
 from ft_jax.eval import trial
 from ft_jax.eval.instrument import Instrument, Measured
-from ft_jax.models import vae
+from ft_jax.models import lora, vae
 from ft_jax.sampling.conditions import Encoders
 from ft_jax.sampling.pipeline import Clip, Pipeline, Request
 from tests.sampling import tiny_system
@@ -31,6 +31,13 @@ def test_blocks_agree_with_diffusers_and_disagree_where_one_side_is_changed(monk
     monkeypatch.setattr(trial.counterpart, "build", build)
     again = trial._compared("again", *trial.first_blocks(params, SYSTEM.denoiser, 1))
     assert again.verdict == "fault"
+
+
+def test_low_rank_changes_agree_too():
+    low_rank = lora.Config(2, 3.0, "blocks/(mlp/hidden|self_attention/query)")
+    cfg = dataclasses.replace(SYSTEM.denoiser, lora=low_rank)
+    params = tiny_system.denoiser_params(cfg)
+    assert trial._compared("one", *trial.first_blocks(params, cfg, 1)).verdict == "sound"
 
 
 @pytest.mark.parametrize("missing", ["torch", "diffusers"])
