@@ -29,6 +29,7 @@ def get_config(arg: str = "") -> ConfigDict:
     is_small, is_tiny = arg in SMALL, arg == "tiny"
 
     c.stage = ""  # which loss on what: a key of ft_jax/training/stages KINDS
+    c.train = "full"  # what learns: adapter | lora | full, a row of optim.groups
     c.seed = 0  # of weights, data order and every draw
     c.num_steps = 4 if is_tiny else 1000
     c.init_from = ""  # folder of an earlier run, or a bundle
@@ -48,7 +49,8 @@ def get_config(arg: str = "") -> ConfigDict:
     c.data.prefetch = 4
 
     c.optim = ConfigDict()
-    c.optim.groups = ((".*", 1.0),)  # (regex, rate multiplier); first match wins; 0 freezes
+    c.optim.groups = ConfigDict()  # (regex, rate multiplier); first match wins; 0 freezes
+    c.optim.groups.full = ((".*", 1.0),)
     c.optim.b1 = 0.9
     c.optim.b2 = 0.99 if is_small else 0.999
     c.optim.eps = 1e-8

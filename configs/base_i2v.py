@@ -4,11 +4,15 @@ r"""The image-to-video model that everything else is built on: picture and text,
       --config.data.path=outputs/records
 
 Only the mini one is trained here; larger ones start from released weights by init_from.
+What learns: --config.train=full, or lora: low-rank changes of a frozen base (--config.lora.rank).
 """
 
 from ml_collections import ConfigDict
 
 from configs import base
+
+# Those that published LoRAs of Wan change: regex of the linear layers of a block.
+LAYERS = "blocks/((self|cross)_attention/(query|key|value|output)|mlp/(hidden|output))"
 
 
 def get_config(arg: str = "mini") -> ConfigDict:
@@ -17,6 +21,11 @@ def get_config(arg: str = "mini") -> ConfigDict:
     is_small = arg in base.SMALL
     c.stage = "base"
     c.num_steps = 4 if arg == "tiny" else (6000 if is_small else 100_000)
+    c.optim.groups.lora = (("denoiser/dit/.*", 0.0), ("denoiser/lora/.*", 1.0))
+    c.lora = ConfigDict()  # of the base's blocks, where train is lora
+    c.lora.rank = 4 if is_small else 32
+    c.lora.alpha = 4.0 if is_small else 32.0  # what is added is scaled by alpha / rank
+    c.lora.targets = LAYERS
     c.task.noise = ConfigDict()  # levels that training draws
     c.task.noise.sampling = "uniform"  # over the shifted grid; or logit_normal
     c.task.noise.shift = 2.0 if is_small else 5.0  # towards noise; small pictures need less

@@ -4,6 +4,8 @@ r"""Stage 1: clip-level audio-visual alignment. The base is frozen, the branches
       --config.data.path=outputs/records --config.init_from=outputs/base
 
 Ablations: --config.task.identity=False, --config.task.motion=False.
+What learns: --config.train=adapter, the branches; lora, those and low-rank changes of the base;
+full, everything.
 Paper: about 80,000 steps at 1e-4 on 64 accelerators.
 """
 
@@ -19,11 +21,15 @@ def get_config(arg: str = "") -> ConfigDict:
     c.stage = "clip"
     c.num_steps = 4 if arg == "tiny" else (2000 if is_small else 80_000)
     c.init_require = "denoiser/dit/.*"
-    c.optim.groups = (
-        ("denoiser/dit/.*", 0.0),
+    c.train = "adapter"
+    frozen, learns = (("denoiser/dit/.*", rate) for rate in (0.0, 1.0))
+    branches = (
         ("denoiser/(audio|identity)/.*", 1.0),
         # How much moves is hardly seen in the error: the mini model has few steps to find it.
         ("denoiser/motion/.*", 3.0 if is_small else 1.0),
     )
+    c.optim.groups.adapter = (frozen, *branches)
+    c.optim.groups.lora = (frozen, ("denoiser/lora/.*", 1.0), *branches)
+    c.optim.groups.full = (learns, *branches)
     c.optim.schedule.kind = "constant"
     return c

@@ -4,7 +4,8 @@ r"""Stage 2: frame-level lip alignment, from the averaged weights of stage 1.
       --config.data.path=outputs/records --config.init_from=outputs/clip
 
 Ablations: --config.task.lip.probability=0 (no lip mask); frame level only: init_from the base and
---config.init_require='denoiser/dit/.*'; branches as in stage 1.
+--config.init_require='denoiser/dit/.*'; branches as in stage 1. What learns: as in stage 1, whose
+low-rank changes (lora) go on learning.
 Paper: about 20,000 steps at 1e-4, lips alone with probability 0.8.
 """
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import importlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -25,10 +26,26 @@ SMALL = ("pictures", "crops", "codec", "speech", "alignment", "face", "landmarks
 BRANCHES = ("stage1_clip", "stage2_frame")
 CASES = [(name, size) for name in SMALL for size in ("mini", "tiny")]
 CASES += [(name, size) for name in BRANCHES for size in ("mini", "tiny", "wan_1_3b", "wan_14b")]
+# Every ablation of the paper and every choice of what learns: one flag.
+FLAGS = {
+    "without identity": ("stage2_frame", {"task.identity": False}),
+    "without motion": ("stage2_frame", {"task.motion": False}),
+    "without lip mask": ("stage2_frame", {"task.lip.probability": 0.0}),
+    "clip level only": ("stage2_frame", {"stage": "clip"}),
+    "frame level only": ("stage2_frame", {"init_require": "denoiser/dit/.*"}),
+    "low-rank base": ("base_i2v", {"train": "lora"}),
+    **{
+        f"{train} in {name}": (name, {"train": train})
+        for train in ("lora", "full")
+        for name in BRANCHES
+    },
+}
 
 
-def settings(name: str, size: str) -> ConfigDict:
-    return importlib.import_module(f"configs.{name}").get_config(size)
+def settings(name: str, size: str, flags: Mapping[str, Any] | None = None) -> ConfigDict:
+    c = importlib.import_module(f"configs.{name}").get_config(size)
+    c.update_from_flattened_dict(flags or {})
+    return c
 
 
 def shapes(system: systems.System, samples: int) -> dict[str, tuple[tuple[int, ...], Any]]:
@@ -75,7 +92,17 @@ PREPARED = {
 
 @pytest.mark.parametrize(("name", "size"), CASES)
 def test_the_whole_training_step_of_every_config_traces_under_eval_shape(name, size):
-    c = settings(name, size)
+    traced(settings(name, size))
+
+
+@pytest.mark.parametrize("case", FLAGS)
+def test_every_ablation_and_choice_of_what_learns_is_one_flag(case):
+    name, flags = FLAGS[case]
+    traced(settings(name, "tiny", flags))
+
+
+def traced(c: ConfigDict) -> None:
+    """Traces initialisation and one training step."""
     run, stage, _ = train.prepare(c.to_dict())
     planned = origin.plan(stage, run.optim, run.num_steps, meshes.make(run.mesh), run.mesh.rules)
     system = build(systems.System, c.model.to_dict())
@@ -119,6 +146,41 @@ def test_the_branches_train_over_a_frozen_base_that_carries_no_state(name):
     held = sum(leaf.size for leaf in jax.tree.leaves(planned.state))
     # Weights, their average and two moments; the rest are counters.
     assert frozen == 16_394_878_784 and 4 * learned <= held < 4 * learned + 100
+
+
+def learning(name: str, size: str, **flags: Any) -> dict[str, int]:
+    """{second word of a path: parameters that learn}."""
+    run, stage, _ = train.prepare(settings(name, size, flags).to_dict())
+    planned = origin.plan(stage, run.optim, run.num_steps, meshes.make(run.mesh), run.mesh.rules)
+    sizes: dict[str, int] = {}
+    for path, leaf in flatten(planned.state.params).items():
+        assert leaf.dtype == jnp.float32  # the masters, whatever the network computes in
+        part = path.split("/")[1]
+        sizes[part] = sizes.get(part, 0) + leaf.size
+    return sizes
+
+
+@pytest.mark.parametrize("name", BRANCHES)
+def test_one_word_says_what_learns(name):
+    branches = learning(name, "wan_14b")
+    assert set(branches) == {"audio", "identity", "motion"}
+    # 40 blocks of 8 square layers and 2 of the feed-forward network, rank 32.
+    low_rank = 40 * 32 * (8 * (5120 + 5120) + 2 * (5120 + 13824))
+    assert learning(name, "wan_14b", train="lora") == {**branches, "lora": low_rank}
+    assert learning(name, "wan_14b", train="full") == {**branches, "dit": 16_394_878_784}
+
+
+def test_low_rank_changes_are_set_by_flags():
+    flags: Mapping[str, Any] = {"lora.rank": 2, "lora.targets": "blocks/mlp/hidden"}
+    sizes = learning("stage1_clip", "tiny", train="lora", **flags)
+    assert sizes["lora"] == 2 * 2 * (24 + 32)
+    assert "lora" not in learning("stage1_clip", "tiny", **flags)
+
+
+def test_training_that_a_stage_does_not_have_is_refused():
+    expected = r"config\.train: got 'adapter'; expected full or lora for this stage"
+    with pytest.raises(UsageError, match=expected):
+        train.prepare(settings("base_i2v", "tiny", {"train": "adapter"}).to_dict())
 
 
 def test_the_papers_numbers_are_the_defaults():

@@ -6,12 +6,13 @@ r"""Published weights in, and back out.
       --out=fantasytalking_model.ckpt
 
 import   Arguments are files and folders: original Wan, diffusers, ComfyUI (also fp8 with scales),
-         Hugging Face wav2vec2 or HuBERT, FantasyTalking, ArcFace (torch or ONNX), and weights that
-         were imported before (a folder or bundle, whose parts are taken over as they are, with
-         their settings). What a file is, is read from its keys. The result is one folder that every
-         command takes as weights. Parts may be missing: the branches of the denoiser that are, are
-         switched off.
-export   --weights is such a folder, a bundle or a run.
+         Hugging Face wav2vec2 or HuBERT, FantasyTalking, ArcFace (torch or ONNX), LoRA under
+         ComfyUI's names (rank, alpha and layers are the file's), and weights that were imported
+         before (a folder or bundle, whose parts are taken over as they are, with their settings).
+         What a file is, is read from its keys. The result is one folder that every command takes as
+         weights. Parts may be missing: the branches of the denoiser that are, are switched off.
+export   --weights is such a folder, a bundle or a run. A whole DiT is written with its LoRA merged
+         into it (its file has no place for one); lora_comfyui writes the LoRA alone.
 
 Numbers keep their type unless --dtype says otherwise; fp8 becomes bfloat16. A file that does not
 hold exactly what the sizes of --config need is refused, and nothing is written.
@@ -71,7 +72,7 @@ def import_weights(sources: list[str]) -> None:
     if not sources:
         raise UsageError("ft_jax.cli.convert: no weights; expected files or folders to import")
     weights.check_target(out)
-    system = build(systems.System, _CONFIG.value.to_dict())
+    system = _with_low_rank(sources, build(systems.System, _CONFIG.value.to_dict()))
     systems.check(system)
     settings, leaves = to_dict(system), dict[str, Any]()
     origin: dict[str, str] = {}
@@ -84,13 +85,25 @@ def import_weights(sources: list[str]) -> None:
             root, _, branch = part.partition("/")
             place, key = (settings[root], branch) if branch else (settings, root)
             place[key] = own
-    for branch in ("audio", "identity", "motion"):
+    for branch in ("audio", "identity", "motion", "lora"):
         if f"denoiser/{branch}" not in origin:
             settings["denoiser"][branch] = None
     systems.check(build(systems.System, settings))
     weights.save(out, settings, leaves)
     size = sum(leaf.dtype.itemsize * math.prod(leaf.shape) for leaf in leaves.values())
     print(f"{out}: {', '.join(sorted(origin))}; {len(leaves)} arrays, {size / 1e9:.2f} GB")
+
+
+def _with_low_rank(sources: list[str], system: Any) -> Any:
+    """The system with the low-rank changes (LoRA) of a published file, and their settings."""
+    from ft_jax.checkpoints import bundle, weights
+    from ft_jax.convert import folder, lora
+
+    for source in sources:
+        if not weights.is_weights(source) and not bundle.is_bundle(source):
+            for published in folder.open_all(source):
+                system = lora.adopted(system, published.tensors)
+    return system
 
 
 def _found(
@@ -153,7 +166,8 @@ def export_weights() -> None:
         params = {path: cast(leaf, np.dtype(_DTYPE.value)) for path, leaf in params.items()}
     system = build(System, source.system, source.path)
     written = export.write(fmt, system, unflatten(params), out, round(_SHARD_GB.value * 1e9))
-    print(f"{out}: {fmt.name}, {len(written)} file{'s' * (len(written) != 1)}")
+    merged = ", LoRA merged" * (fmt.part == "denoiser/dit" and system.denoiser.lora is not None)
+    print(f"{out}: {fmt.name}, {len(written)} file{'s' * (len(written) != 1)}{merged}")
 
 
 if __name__ == "__main__":

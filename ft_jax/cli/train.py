@@ -3,10 +3,13 @@ r"""Trains one phase: any stage, any size, from nothing or from an earlier phase
   python -m ft_jax.cli.train --config=configs/stage1_clip.py:mini --workdir=outputs/clip \
       --config.data.path=outputs/records --config.init_from=outputs/base
 
+What learns is one word, --config.train: adapter (the branches), lora (those and low-rank changes of
+the base) or full; each is a row of optim.groups.
+
 The same command again continues where the run stopped, or says that it is done. Exit status:
 0 done, 75 told to stop and saved, 2 wrong input.
 
-Tests: tests/training/train_test.py.
+Tests: tests/training/train_test.py, tests/training/learns_test.py.
 """
 
 import dataclasses
@@ -101,16 +104,38 @@ def prepare(settings: Mapping[str, Any]) -> tuple[Any, Any, Data]:
       UsageError: A key is unknown or missing, or a value does not fit.
     """
     from ft_jax.config import build
+    from ft_jax.models import lora
     from ft_jax.models.system import System
-    from ft_jax.training import loop, stages
+    from ft_jax.training import loop, optim, stages
 
     groups = dict(settings)
     kind = stages.kind(groups["stage"])
     system = build(System, groups.pop("model"), "config.model")
     task = build(kind.Config, groups.pop("task"), "config.task")
     data = build(Data, groups.pop("data"), "config.data")
-    run = build(loop.Config, groups, "config")
-    return run, kind(task, system), data
+    chosen, rates = groups.pop("train"), groups["optim"]["groups"]
+    rates = build(optim.Groups, rates, "config.optim.groups").named(chosen)
+    if "lora" in groups:
+        low_rank = build(lora.Config, groups.pop("lora"), "config.lora")
+        if chosen == "lora":
+            denoiser = dataclasses.replace(system.denoiser, lora=low_rank)
+            system = dataclasses.replace(system, denoiser=denoiser)
+    stage = kind(task, system)
+    groups["optim"] = {**groups["optim"], "groups": _for_its_branches(rates, stage, system)}
+    return build(loop.Config, groups, "config"), stage, data
+
+
+def _for_its_branches(groups: Any, stage: Any, system: Any) -> Any:
+    """The groups of the branches that are not switched off."""
+    from ft_jax.checkpoints.tree import flatten
+    from ft_jax.config import to_dict
+    from ft_jax.models import system as systems
+    from ft_jax.training import optim
+
+    if stage.system == to_dict(system):
+        return groups
+    whole = {"denoiser": systems.abstract(system, "denoiser")}
+    return optim.without(groups, flatten(stage.abstract()), flatten(whole))
 
 
 def cpu_devices(mesh: Any, samples: int, cores: int) -> int:

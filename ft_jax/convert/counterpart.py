@@ -1,8 +1,9 @@
 """Our denoiser as PyTorch runs it: parameters in, the same velocity out of diffusers' transformer.
 
-The base goes through the table of diffusers' names into `WanTransformer3DModel`, the branches
-through theirs into one safetensors file, which the file that ships with every export
-(torch_addon/) reads back and hangs on it: what a user of an export has, made and run in one place.
+The base, with its low-rank changes merged into it, goes through the table of diffusers' names into
+`WanTransformer3DModel`, the branches through theirs into one safetensors file, which the file that
+ships with every export (torch_addon/) reads back and hangs on it: what a user of an export has,
+made and run in one place.
 
     counterpart = build(params, cfg)
     velocity(counterpart, latents, sigma, conditions, mode, frames)      as fantasy.apply
@@ -22,7 +23,7 @@ from jaxtyping import Array, Float
 from safetensors.numpy import save_file
 
 from ft_jax.convert import fantasytalking, identity, motion, table, wan_dit
-from ft_jax.models import dit, fantasy
+from ft_jax.models import dit, fantasy, lora
 from ft_jax.models.audio import Mode
 from ft_jax.typing import Params
 
@@ -61,6 +62,8 @@ def build(params: Params, cfg: fantasy.Config) -> Counterpart:
 
     from ft_jax.convert.torch_addon import fantasytalking_diffusers as addon
 
+    if cfg.lora is not None:
+        params = lora.merged(cfg.lora, params)
     transformer = _transformer(cfg.dit)
     tensors = table.to_torch(wan_dit.DIFFUSERS, {"dit": params["dit"]})
     transformer.load_state_dict(

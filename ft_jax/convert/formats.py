@@ -26,6 +26,7 @@ from ft_jax.convert import (
     clip,
     fantasytalking,
     identity,
+    lora,
     motion,
     table,
     umt5,
@@ -35,9 +36,10 @@ from ft_jax.convert import (
 )
 from ft_jax.convert.folder import Weights
 from ft_jax.convert.safetensors_file import Layout
-from ft_jax.convert.table import Table
+from ft_jax.convert.table import Table, Tree
 from ft_jax.errors import UsageError
 from ft_jax.lazy import Lazy, cast
+from ft_jax.models import lora as low_rank
 from ft_jax.models import system as systems
 from ft_jax.models.system import System
 
@@ -63,6 +65,7 @@ class Format:
         sizes: says in words what a file holds, from its shapes.
         metadata: settings that shapes do not tell, for the header of a safetensors file.
         settings: config.json of a folder, by which PyTorch's libraries build the model.
+        told: settings that the file keeps as tensors: further leaves {path: array} of the tree.
     """
 
     name: str
@@ -77,6 +80,7 @@ class Format:
     sizes: Callable[[Shapes], str] = lambda shapes: ""
     metadata: Callable[[System], Mapping[str, str]] = lambda system: {}
     settings: Callable[[System], Mapping[str, Any]] | None = None
+    told: Callable[[System, Tree], Mapping[str, np.ndarray]] = lambda system, tree: {}
 
 
 def _dit_sizes(shapes: Shapes) -> str:
@@ -174,6 +178,16 @@ _LISTED = (
         lambda system: motion.MOTION,
         "file",
         metadata=_settings("motion", motion.metadata),
+    ),
+    Format(
+        "lora_comfyui",
+        "denoiser/lora",
+        lambda system: lora.COMFYUI,
+        "file",
+        prefixes=("diffusion_model.", ""),
+        joined=lora.with_alphas,
+        metadata=_settings("lora", lora.metadata),
+        told=lora.alphas,
     ),
     Format("vae", "codec", lambda system: wan_vae.wan_vae(system.codec), "torch"),
     Format(
@@ -307,6 +321,8 @@ def leaves(
     tree = abstract(system, fmt.part)
     if not tree:
         raise UsageError(f"{weights.path}: looks like {fmt.name}, which the system has no part for")
+    told = fmt.told(system, tree)
+    tree = _with(tree, told)
     entries = _plan(fmt, system, tree)
     held = dict(fmt.joined(found))
     shapes = {key: tuple(tensor.shape) for key, tensor in held.items()}
@@ -316,12 +332,29 @@ def leaves(
     table.check(fmt.table(system), shapes, tree, str(weights.path))
     result = {}
     for entry, (path, leaf) in zip(entries, table.flatten(tree).items(), strict=True):
+        if path in told:
+            _check_told(weights, entry, held, told[path])
+            continue
         kinds = {np.dtype(held[key].dtype) for key in entry.keys}
         _check_types(weights, entry, held, kinds, dtype)
         root = "denoiser" if fmt.part.startswith("denoiser/") else fmt.part
         read = functools.partial(_leaf, entry, held, dtype)
         result[f"{root}/{path}"] = Lazy(tuple(leaf.shape), dtype or kinds.pop(), read)
     return fmt, result
+
+
+def _with(tree: Tree, told: Mapping[str, np.ndarray]) -> Tree:
+    return table.unflatten({**table.flatten(tree), **told}) if told else tree
+
+
+def _check_told(
+    weights: Weights, entry: table.Entry, held: Mapping[str, Any], wanted: np.ndarray
+) -> None:
+    for key, value in zip(entry.keys, wanted, strict=True):
+        if (given := float(np.asarray(held[key]))) != value:
+            raise UsageError(
+                f"{weights.path}: {key} is {given:g}; expected {value:g}, as elsewhere"
+            )
 
 
 def _leaf(entry: table.Entry, held: Mapping[str, Any], dtype: np.dtype[Any] | None) -> np.ndarray:
@@ -359,7 +392,8 @@ def tensors(
     Args:
         fmt: the form.
         system: sizes of the parameters.
-        params: {part: parameters}, lazy or not.
+        params: {part: parameters}, lazy or not. A whole DiT is written with its low-rank changes
+            merged.
 
     Returns:
         {key: (shape, type)} of all tensors, and the tensors one after the other.
@@ -369,9 +403,13 @@ def tensors(
     """
     root, _, branch = fmt.part.partition("/")
     tree = params.get(root, {})
+    if fmt.part == "denoiser/dit" and tree and system.denoiser.lora is not None:
+        # The file has no place for low-rank changes, and without them it is another model.
+        tree = low_rank.merged(system.denoiser.lora, tree)
     tree = {branch: tree[branch]} if branch in tree else {} if branch else tree
     if not tree:
         raise UsageError(f"--format={fmt.name}: the weights have no part {fmt.part}")
+    tree = _with(tree, fmt.told(system, tree))
     entries = _plan(fmt, system, tree)
     held, prefix, layout = table.flatten(tree), fmt.prefixes[0], {}
     for entry in entries:

@@ -133,6 +133,11 @@ def flatten(tree: Tree) -> dict[str, Any]:
     return traverse_util.flatten_dict(meta.unbox(tree), sep="/")
 
 
+def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `flatten`, for leaves without boxes."""
+    return traverse_util.unflatten_dict(dict(leaves), sep="/")
+
+
 @functools.lru_cache(maxsize=1024)
 def _torch_shape(transform: Transform, shape: tuple[int, ...]) -> tuple[int, ...]:
     return jax.eval_shape(transform.to_torch, jax.ShapeDtypeStruct(shape, "float32")).shape
@@ -271,7 +276,7 @@ def to_params(
     """
     check(table, {key: tuple(tensors[key].shape) for key in tensors}, tree, origin)
     flat = {entry.path: leaf(entry, tensors) for entry in plan(table, tree)}
-    return traverse_util.unflatten_dict(flat, sep="/")
+    return unflatten(flat)
 
 
 def stream_torch(table: Table, params: Tree) -> Iterator[tuple[str, np.ndarray]]:

@@ -30,6 +30,8 @@ from ft_jax.typing import Params
 OPTIONAL = ("landmarks",)  # made for the drawn world; nothing that generates needs it
 RANGES = {
     "kernel": (0.02, 50.0),
+    "down": (0.02, 50.0),  # of a low-rank change
+    "up": (0.0, 50.0),
     "scale": (0.02, 50.0),  # of a norm
     "bias": (0.0, 50.0),
     "table": (1e-4, 100.0),  # learned vectors
@@ -102,7 +104,7 @@ def strengths(path: str, values: np.ndarray) -> dict[str, float]:
     """{place: strength}: one a tensor, or one a block where blocks are stacked."""
     kind = path.rsplit("/", 1)[-1]
     blocks = values if _STACKED.search(path) else values[None]
-    inputs = np.prod(blocks.shape[1:-1]) if kind == "kernel" else 1.0
+    inputs = np.prod(blocks.shape[1:-1]) if kind in ("kernel", "down", "up") else 1.0
     root = np.sqrt(np.square(blocks, dtype=np.float64).mean(tuple(range(1, blocks.ndim))) * inputs)
     if len(root) == 1:
         return {path: float(root[0])}

@@ -47,7 +47,7 @@ LEAST_SHARE = 0.05  # of the features' strength that must move, and that must di
 LEAST_CHANGE = 0.05  # grey levels that speech changes on average
 GUIDANCES = (0.0, 5.0)  # by speech: none, and the released script's
 _FRAMES, _TOKENS, _SIDE = 9, 20, 4  # of the comparison with diffusers: video, speech, latent rows
-_BLOCKS = re.compile(r"dit/blocks/|(audio|identity)/(key|value)/")
+_BLOCKS = re.compile(r"(dit|lora)/blocks/|(audio|identity)/(key|value)/")
 
 
 def first_blocks(params: Params, cfg: fantasy.Config, blocks: int) -> tuple[Params, fantasy.Config]:

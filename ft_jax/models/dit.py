@@ -303,7 +303,7 @@ def stacked_blocks(cfg: Config) -> type[nn.Module]:
     if (policy := REMAT_POLICIES[cfg.remat]) is not None:
         block = nn.remat(Block, policy=policy, prevent_cse=not cfg.scan, methods=["__call__"])
     settings = {
-        "variable_axes": {"params": 0},
+        "variable_axes": {"params": 0, "lora": 0},
         "split_rngs": {"params": True},
         "length": cfg.layers,
         "unroll": 1 if cfg.scan else cfg.layers,

@@ -8,8 +8,8 @@
     intensities  omega_l, omega_b -> motion network ---> + time embedding               motion
 
 The parameter tree is API: its top keys are `dit` (the frozen base), `audio`, `identity` and
-`motion` (trained). With the zero kernels that the branches start with, the result equals the base
-model's bit for bit.
+`motion` (trained), and `lora` where the base has a low-rank change (lora.py). With the zero kernels
+that the branches and that change start with, the result equals the base model's bit for bit.
 
 A condition that is None is not computed, and neither is a branch whose config is None. Audio
 features may have fewer rows than the latents: the first rows of the batch hear them (`for_guidance`
@@ -33,8 +33,9 @@ from flax import struct
 from flax.core import meta
 from jaxtyping import Array, Float
 
-from ft_jax.models import audio, dit, identity, motion
+from ft_jax.models import audio, dit, identity, lora, motion
 from ft_jax.models.audio import Silence
+from ft_jax.models.lora import Config as Lora
 from ft_jax.models.motion import NEUTRAL
 from ft_jax.models.term import AudioWindows, Term
 from ft_jax.typing import Params
@@ -48,6 +49,7 @@ class Config:
     audio: audio.Config | None
     identity: identity.Config | None
     motion: motion.Config | None
+    lora: Lora | None = None  # weights of before there was one say nothing of it
 
 
 @struct.dataclass
@@ -193,7 +195,8 @@ def placeholders(cfg: Config) -> tuple[jax.Array, jax.Array, Conditions]:
 
 
 def _boxed(cfg: Config, key: jax.Array) -> Any:
-    return FantasyTalking(cfg).init(key, *placeholders(cfg))["params"]
+    made = FantasyTalking(cfg).init(key, *placeholders(cfg))["params"]
+    return made if cfg.lora is None else {**made, "lora": lora.init(cfg.lora, made["dit"], key)}
 
 
 def init(cfg: Config, key: jax.Array) -> Params:
@@ -247,7 +250,13 @@ def denoise(
 
 
 def _run(cfg: Config, params: Params, method: str, *inputs: Any) -> Any:
-    return FantasyTalking(cfg).apply({"params": params}, *inputs, method=method)
+    variables = {"params": params}
+    if cfg.lora is not None:
+        variables = {
+            "params": {name: tree for name, tree in params.items() if name != "lora"},
+            "lora": {"dit": lora.scaled(cfg.lora, lora.of(params))},
+        }
+    return FantasyTalking(cfg).apply(variables, *inputs, method=method)
 
 
 def _precision(cfg: Config) -> Any:

@@ -1,4 +1,9 @@
-"""The affine map, with its logical axes."""
+"""The affine map, with its logical axes; and its low-rank change, where there is one.
+
+Two matrices `down` and `up` in the collection `lora`, at the place of a kernel, are applied beside
+it: y = x W + (x down) up. They are made, scaled and merged in ft_jax/models/lora.py, whose test
+(tests/models/lora_test.py) guards that without them, and with a zero `up`, nothing changes.
+"""
 
 from typing import Any
 
@@ -45,7 +50,11 @@ class Linear(nn.Module):
         shape = (self.inputs, self.outputs)
         kernel = self.param("kernel", initializer(self.initial, self.axes), shape)
         dtype = self.dtype or x.dtype
-        y = jnp.einsum("...c,co->...o", x.astype(dtype), kernel.astype(dtype))
+        x = x.astype(dtype)
+        y = jnp.einsum("...c,co->...o", x, kernel.astype(dtype))
+        if self.has_variable("lora", "down"):
+            down, up = (self.get_variable("lora", name).astype(dtype) for name in ("down", "up"))
+            y = y + jnp.einsum("...r,ro->...o", jnp.einsum("...c,cr->...r", x, down), up)
         if self.use_bias:
             zeros = nn.with_logical_partitioning(nn.initializers.zeros, ("norm",))
             bias = jnp.asarray(self.param("bias", zeros, (self.outputs,)))

@@ -3,6 +3,7 @@
 Groups are (regex, multiplier of the learning rate): the first pattern that matches a whole path
 decides, 0 freezes, and every parameter must match one, so that a new module is never frozen or
 trained by accident. Frozen parameters are not given to the optimizer at all: no state, no update.
+`Groups` are the choices a command line has, by name.
 
 Tests: tests/training/optim_test.py.
 """
@@ -19,7 +20,10 @@ from ft_jax.errors import UsageError
 from ft_jax.training import schedules
 from ft_jax.typing import Params
 
-DECAYED = ("kernel", "table")
+Group = tuple[str, float]
+"""(regex of whole paths, multiplier of the learning rate)."""
+
+DECAYED = ("kernel", "table", "down", "up")
 """Names of the leaves that weight decay pulls on: matrices, not biases or scales."""
 
 
@@ -27,7 +31,7 @@ DECAYED = ("kernel", "table")
 class Config:
     """AdamW with groups."""
 
-    groups: tuple[tuple[str, float], ...]  # (regex of paths, multiplier); first match wins
+    groups: tuple[Group, ...]  # (regex of paths, multiplier); first match wins
     schedule: schedules.Config
     b1: float
     b2: float
@@ -38,7 +42,54 @@ class Config:
     ema: float  # largest decay of the moving average of the weights; 0 keeps none
 
 
-def multipliers(groups: Iterable[tuple[str, float]], paths: Iterable[str]) -> dict[str, float]:
+@dataclasses.dataclass(frozen=True)
+class Groups:
+    """What learns, by the setting `train`; () where a stage cannot be trained so.
+
+    Attributes:
+      full: everything.
+      lora: low-rank changes of the base, and the branches.
+      adapter: the branches alone.
+    """
+
+    full: tuple[Group, ...]
+    lora: tuple[Group, ...] = ()
+    adapter: tuple[Group, ...] = ()
+
+    def named(self, name: str) -> tuple[Group, ...]:
+        """The groups called `name`.
+
+        Raises:
+          UsageError: The stage has none of this name.
+        """
+        known = {key: groups for key, groups in vars(self).items() if groups}
+        if name not in known:
+            raise UsageError(
+                f"config.train: got {name!r}; expected {' or '.join(known)} for this stage"
+            )
+        return known[name]
+
+
+def without(
+    groups: Iterable[Group], paths: Iterable[str], others: Iterable[str]
+) -> tuple[Group, ...]:
+    """`groups` less those that only parameters which are switched off would belong to.
+
+    Args:
+      groups: (regex, multiplier).
+      paths: Of the parameters there are.
+      others: Of all that the system could have.
+    """
+    paths, others = tuple(paths), tuple(others)
+
+    def stays(pattern: str) -> bool:
+        matches = re.compile(pattern).fullmatch
+        return any(map(matches, paths)) or not any(map(matches, others))
+
+    return tuple(group for group in groups if stays(group[0]))
+
+
+def multipliers(groups: Iterable[Group], paths: Iterable[str]) -> dict[str, float]:
     """The learning-rate multiplier of every path.
 
     Raises:

@@ -4,7 +4,7 @@ Everything is planned on abstract arrays first (which parameters, which are trai
 lives), so that a wrong setting is known before memory is spent; frozen parameters are then loaded
 in `frozen_dtype` and never become part of the training state.
 
-Tests: tests/training/loop_test.py, tests/multidevice.
+Tests: tests/training/loop_test.py, tests/training/learns_test.py, tests/multidevice.
 """
 
 import dataclasses
@@ -30,6 +30,7 @@ from ft_jax.training.stages import Stage
 from ft_jax.training.state import TrainState, create
 from ft_jax.typing import Params
 
+LOW_RANK = "denoiser/lora/"  # of a denoiser, ft_jax/models/lora.py
 EXECUTION = ("precision", "residual", "scan", "remat")
 """Settings of a network that change how it is computed, not what it is."""
 
@@ -105,6 +106,7 @@ def started(
       UsageError: `source` lacks a frozen parameter or one that `require` names.
     """
     trained = flatten(planned.state.params)
+    _check_low_rank(planned, stage, source)
     found = handover.fill({**trained, **planned.frozen}, source, require)
     if missing := sorted(set(planned.frozen) - set(found)):
         raise UsageError(
@@ -122,6 +124,28 @@ def started(
     where = jax.tree.map(lambda leaf: leaf.sharding, planned.state)
     make = jax.jit(lambda p: create(p, planned.optimizer, ema), out_shardings=where)
     return make(unflatten(leaves)), frozen, base
+
+
+def _check_low_rank(planned: Plan, stage: Stage, source: handover.Source | None) -> None:
+    """Refuses a base whose low-rank changes the run would lose, or scale in another way."""
+    leaves = flatten(source.parts) if source else {}
+    changes = [path for path in leaves if path.startswith(LOW_RANK)]
+    is_denoiser = any(path.startswith("denoiser/") for path in planned.rates)
+    if source is None or not changes or not is_denoiser:
+        return
+    made, own = (system["denoiser"].get("lora") for system in (source.system, stage.system))
+    made = {name: made[name] for name in ("rank", "alpha")}
+    if own is None or made != {name: own[name] for name in made}:
+        settings = " ".join(f"--config.lora.{name}={value}" for name, value in made.items())
+        raise UsageError(
+            f"config.init_from: {source.path} has low-rank changes (LoRA); expected "
+            f"--config.train=lora {settings}, or weights that they are merged into"
+        )
+    if lost := [path for path in changes if path not in planned.rates]:
+        raise UsageError(
+            f"config.lora.targets: leave out {lost[0]}, which {source.path} has; expected its "
+            f"targets {source.system['denoiser']['lora']['targets']!r} among them"
+        )
 
 
 def placed_frozen(planned: Plan, leaves: Mapping[str, Any], dtype: str) -> Params:
@@ -167,7 +191,11 @@ def _sizes(system: Mapping[str, Any], parts: set[str]) -> dict[str, Any]:
     def kept(settings: Any) -> Any:
         if not isinstance(settings, Mapping):
             return settings
-        return {key: kept(value) for key, value in settings.items() if key not in EXECUTION}
+        return {
+            key: kept(value)
+            for key, value in settings.items()
+            if key not in EXECUTION and value is not None  # what is not there need not be named
+        }
 
     return {part: kept(system[part]) for part in sorted(parts) if part in system}
 

@@ -62,6 +62,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "good").mkdir()
     for name, path in ALL.values():
         published.write(name, folder / "good" / path, 30_000)
+    published.write("lora_comfyui", folder / "lora.safetensors")
     bundle.save(
         folder / "ours.safetensors",
         to_dict(published.system()),
@@ -225,3 +226,31 @@ def test_published_weights_come_in_and_go_out_again(files: Path, tmp_path: Path)
     # Beside the shards an index, the settings, and the program for diffusers.
     shards = len(list((tmp_path / "back").glob("*.safetensors")))
     assert shards > 2 and out[1] == f"{tmp_path}/back: wan_diffusers, {shards + 3} files\n"
+
+
+def test_a_lora_brings_its_settings_and_is_merged_where_there_is_no_place_for_it(
+    files: Path, tmp_path: Path
+):
+    done = run(
+        f"import --out={tmp_path}/w {{d}}/good/wan {{d}}/lora.safetensors",
+        f"import --out={tmp_path}/again {tmp_path}/w",
+        f"export --weights={tmp_path}/again --format=lora_comfyui --out={tmp_path}/x.safetensors",
+        f"export --weights={tmp_path}/w --format=wan --out={tmp_path}/back",
+        d=files,
+    )
+    assert [code for code, _, _ in done] == [0] * 4, done
+    assert (tmp_path / "x.safetensors").read_bytes() == (files / "lora.safetensors").read_bytes()
+    assert done[3][1] == f"{tmp_path}/back: wan, 3 files, LoRA merged\n"
+    key = "blocks.0.ffn.0.weight"
+    kept, merged = (
+        next(
+            tensors[key]
+            for tensors in map(load_file, where.glob("*.safetensors"))
+            if key in tensors
+        )
+        for where in (files / "good" / "wan", tmp_path / "back")
+    )
+    assert np.any(merged != kept)
+    read = handover.read(tmp_path / "w")
+    assert read.system["denoiser"]["lora"]["alpha"] == 3.0
+    assert {path.split("/")[1] for path in flatten(read.parts)} == {"dit", "lora"}

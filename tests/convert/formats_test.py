@@ -23,7 +23,7 @@ ONE_TYPE = pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @ONE_TYPE
 @pytest.mark.parametrize("name", formats.FORMATS)
 def test_import_of_an_export_gives_every_bit_again(name: str, dtype: str, tmp_path: Path):
-    fmt, system = formats.named(name), published.system()
+    fmt, system = formats.named(name), published.system_of(name)
     # Several shards, wherever a format has them.
     out = published.write(name, tmp_path / f"out{SUFFIX[fmt.kind]}", 20_000, dtype)
     (found,) = folder.open_all(out)
@@ -32,7 +32,7 @@ def test_import_of_an_export_gives_every_bit_again(name: str, dtype: str, tmp_pa
     assert seen.table(system).name == fmt.table(system).name
     given = {
         path: leaf
-        for path, leaf in flatten(published.params(dtype)).items()
+        for path, leaf in flatten(published.params(dtype, system)).items()
         if path.startswith(f"{fmt.part}/")
     }
     assert leaves.keys() == given.keys()

@@ -108,6 +108,19 @@ def test_the_strength_of_a_kernel_does_not_depend_on_its_width():
         assert path == "codec/stem/kernel" and strength == pytest.approx(1, abs=0.05)
 
 
+def test_low_rank_changes_are_measured_block_by_block_and_may_be_zero():
+    draw, path = np.random.default_rng(0).standard_normal, "denoiser/lora/blocks/mlp/hidden"
+    down = draw((2, 400, 8)).astype(np.float32) * 20
+    found = soundness.strengths(f"{path}/down", down / 400)
+    assert list(found) == [f"{path}/down block {n}" for n in range(2)]
+    assert list(found.values()) == pytest.approx([1, 1], abs=0.05)
+    layer = {"down": down / 400, "up": np.zeros((2, 8, 5), np.float32)}
+    tree = {"denoiser": {"lora": {"blocks": {"mlp": {"hidden": layer}}}}}
+    assert findings.is_sound(soundness.statistics(tree))
+    layer["down"] = down
+    assert not findings.is_sound(soundness.statistics(tree))
+
+
 def test_the_page_holds_verdict_table_and_every_culprit():
     made = [Check("a", "sound", "fine"), Check("b", "fault", "x, and 1 more", ("x", "y"))]
     page = findings.page(made, {"weights": "w.safetensors"})

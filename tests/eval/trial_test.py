@@ -9,7 +9,7 @@ import pytest
 
 from ft_jax.eval import trial
 from ft_jax.eval.instrument import Instrument, Measured
-from ft_jax.models import vae
+from ft_jax.models import lora, vae
 from ft_jax.sampling.conditions import Encoders
 from ft_jax.sampling.pipeline import Clip, Pipeline, Request
 from tests.sampling import tiny_system
@@ -31,6 +31,18 @@ def test_blocks_agree_with_diffusers_and_disagree_where_one_side_is_changed(monk
     monkeypatch.setattr(trial.counterpart, "build", build)
     again = trial._compared("again", *trial.first_blocks(params, SYSTEM.denoiser, 1))
     assert again.verdict == "fault"
+
+
+def test_the_first_blocks_keep_their_low_rank_changes():
+    """That the two agree: tests/parity/lora_parity_test.py."""
+    low_rank = lora.Config(2, 3.0, "blocks/mlp/hidden")
+    cfg = dataclasses.replace(SYSTEM.denoiser, lora=low_rank)
+    params = tiny_system.denoiser_params(cfg)
+    kept, reduced = trial.first_blocks(params, cfg, 1)
+    assert reduced.lora == low_rank
+    for name, leaf in kept["lora"]["blocks"]["mlp"]["hidden"].items():
+        whole = params["lora"]["blocks"]["mlp"]["hidden"][name]
+        np.testing.assert_array_equal(leaf, whole[:1])
 
 
 @pytest.mark.parametrize("missing", ["torch", "diffusers"])

@@ -1,7 +1,7 @@
 """One device equals eight: the denoiser and a training step under every way to split them.
 
-The network is small, all its parts are there, and no parameter is zero, so that an error anywhere
-reaches the result.
+The network is small, all its parts are there, with low-rank changes of all its layers, and no
+parameter is zero, so that an error anywhere reaches the result.
 """
 
 import functools
@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ft_jax.checkpoints.manager import Manager
 from ft_jax.checkpoints.tree import flatten, merge
 from ft_jax.diffusion import flow
-from ft_jax.models import audio, dit, fantasy, identity, motion
+from ft_jax.models import audio, dit, fantasy, identity, lora, motion
 from ft_jax.sharding import mesh as meshes
 from ft_jax.sharding.constrain import partitioned, shardings
 from ft_jax.training import loop, optim, origin, randomness, schedules
@@ -44,11 +44,13 @@ CONFIG = fantasy.Config(
         embedding_width=16, queries=4, width=32, depth=1, heads=4, token_width=32, weight=0.5
     ),
     motion.Config(width=32, frequency_width=32),
+    lora.Config(rank=2, alpha=3.0, targets=".*"),
 )
 SPLITS = {
     "weights": meshes.Config(data=1, fsdp=8),
     "positions": meshes.Config(data=2, context=4),
     "everything": meshes.Config(data=1, fsdp=2, context=2, tensor=2),
+    "weights two ways": meshes.Config(data=1, fsdp=4, tensor=2),
     "whole weights": meshes.Config(data=4, context=2, rules="replicated"),
 }
 
@@ -117,6 +119,14 @@ def test_the_velocity_is_the_same_on_eight_devices(split: str, mode: str):
         cfg.rules == "fsdp" and cfg.fsdp * cfg.tensor > 1
     )
     np.testing.assert_allclose(found, expected, atol=2e-5, rtol=1e-5)
+
+
+def test_low_rank_matrices_are_split_as_their_kernels_are_and_never_over_the_rank():
+    cfg = SPLITS["weights two ways"]
+    where = shardings(fantasy.abstract_params(CONFIG), meshes.make(cfg), cfg.rules)
+    layer = where["lora"]["blocks"]["self_attention"]["output"]
+    assert layer["down"].spec == PartitionSpec(None, "tensor", None)
+    assert layer["up"].spec == PartitionSpec(None, None, "fsdp")
 
 
 class Flow:

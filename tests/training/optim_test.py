@@ -45,6 +45,24 @@ def test_a_group_without_a_parameter_is_refused():
         optim.multipliers((("identity/.*", 0.0), (".*", 1.0)), PATHS)
 
 
+def test_groups_of_what_is_switched_off_are_left_out_and_misspelt_ones_stay():
+    groups = (("a/dit/.*", 0.0), ("a/motion/.*", 3.0), ("a/moton/.*", 3.0), ("a/audio/.*", 1.0))
+    left = optim.without(groups, PATHS, (*PATHS, "a/motion/kernel"))
+    assert left == (groups[0], *groups[2:])
+
+
+def test_groups_are_chosen_by_name():
+    groups = optim.Groups(full=((".*", 1.0),), lora=((".*/lora", 1.0), (".*", 0.0)))
+    assert groups.named("lora")[0] == (".*/lora", 1.0)
+    with pytest.raises(UsageError, match=r"config\.train: got 'adapter'; expected full or lora"):
+        groups.named("adapter")
+
+
+def test_weight_decay_pulls_on_low_rank_matrices_too():
+    moved = updates(config(weight_decay=0.5), {"a/down": 1.0, "a/up": 1.0})
+    assert moved["a/down"] == moved["a/up"] == pytest.approx(-0.1 - 0.1 * 0.5 * 2.0, rel=1e-4)
+
+
 def test_multipliers_scale_the_update():
     moved = updates(config(), {"a/kernel": 1.0, "a/bias": 0.25})
     assert moved["a/kernel"] == pytest.approx(-0.1, rel=1e-4)
