@@ -1,7 +1,7 @@
 """Arrays that are read when they are needed: a shape and a type now, the numbers on request.
 
 What stands between a file of weights and another one. `np.asarray(x)` reads; nothing is kept, so a
-whole model passes through the memory of one array.
+whole model passes through the memory of one array. `x[slices]` reads a part of it.
 
 Tests: tests/convert/folder_test.py, tests/checkpoints/weights_test.py.
 """
@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 
+Index = tuple[slice, ...]
+"""One slice a dimension, of step 1."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Lazy:
@@ -20,6 +23,11 @@ class Lazy:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     read: Callable[[], np.ndarray]
+    read_part: Callable[[Index], np.ndarray] | None = None
+
+    def __getitem__(self, index: Index) -> np.ndarray:
+        """The part that `index` names, one slice a dimension; where it can, reads no more."""
+        return self.read()[index] if self.read_part is None else self.read_part(index)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """What numpy and JAX ask for; always a fresh array."""

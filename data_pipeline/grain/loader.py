@@ -3,7 +3,7 @@
 The records are permuted anew in every epoch from (seed, epoch), and the transforms draw from a
 generator made of (seed, position in that order). So batch k is the same however it is reached: a
 checkpoint stores only how many batches were consumed, and `start_batch` skips without reading.
-With several hosts each takes its share of the same global batch. Grain reads ahead.
+With several hosts each reads some rows of the same global batch. Grain reads ahead.
 
   records or pixels -> permuted and repeated -> transforms -> stacked -> read ahead by threads
 
@@ -45,8 +45,7 @@ class LoaderConfig:
         cache: keep records in memory once read.
         threads: that read ahead; 0 reads when asked.
         prefetch: batches read ahead.
-        shard: which share of every batch this host takes.
-        shards: number of hosts.
+        rows: of every global batch that this host reads; empty means all.
     """
 
     path: str
@@ -59,8 +58,7 @@ class LoaderConfig:
     cache: bool = True
     threads: int = 2
     prefetch: int = 4
-    shard: int = 0
-    shards: int = 1
+    rows: tuple[int, ...] = ()
 
 
 def batches(
@@ -104,7 +102,7 @@ def _one_line_errors(steps: Iterator[Batch]) -> Iterator[Batch]:
 
 
 class _Steps:
-    """Batch of each step: rows [step * batch_size, ...) of the data order, this host's share."""
+    """Batch of each step: rows [step * batch_size, ...) of the data order, those of this host."""
 
     def __init__(self, records: source.RecordSource, config: LoaderConfig, seed: int) -> None:
         self._records = records
@@ -120,9 +118,9 @@ class _Steps:
         return _ENDLESS
 
     def __getitem__(self, index: int) -> Batch:
-        local = self._config.batch_size // self._config.shards
-        first = int(index) * self._config.batch_size + local * self._config.shard
-        return transforms.stack([self._row(first + i) for i in range(local)])
+        size = self._config.batch_size
+        rows = self._config.rows or range(size)
+        return transforms.stack([self._row(int(index) * size + row) for row in rows])
 
     def _row(self, position: int) -> Record:
         epoch, place = divmod(position, len(self._records))
@@ -144,11 +142,8 @@ def _transform(record: Record, rng: np.random.Generator, config: LoaderConfig) -
 def _check(config: LoaderConfig, count: int, seed: int) -> None:
     if seed < 0:
         raise UsageError(f"seed: {seed}; expected 0 or more")
-    if config.batch_size < 1 or config.batch_size % config.shards:
-        raise UsageError(
-            f"batch_size: {config.batch_size}; expected a positive multiple of the "
-            f"{config.shards} hosts"
-        )
+    if config.batch_size < 1:
+        raise UsageError(f"batch_size: {config.batch_size}; expected 1 or more")
     if not count:
         raise UsageError(f"{config.path}: holds no records")
     sound = {"audio", "phonemes"} & set(config.fields or ("audio",))

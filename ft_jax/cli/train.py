@@ -3,8 +3,10 @@ r"""Trains one phase: any stage, any size, from nothing or from an earlier phase
   python -m ft_jax.cli.train --config=configs/stage1_clip.py:mini --workdir=outputs/clip \
       --config.data.path=outputs/records --config.init_from=outputs/base
 
-The same command again continues where the run stopped, or says that it is done. Exit status:
-0 done, 75 told to stop and saved, 2 wrong input.
+Started once a machine (TPU VMs, GKE) or once a GPU (Slurm), the processes are one run; where JAX
+does not find them by itself, --processes says who they are. The same command again continues where
+the run stopped, or says that it is done. Exit status: 0 done, 75 told to stop and saved, 2 wrong
+input.
 
 Tests: tests/training/train_test.py.
 """
@@ -19,7 +21,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from ft_jax.cli import entry, memory
+from ft_jax.cli import entry, memory, processes
 
 _CONFIG = entry.define_config("configs/stage1_clip.py:mini")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints and log.jsonl.")
@@ -32,7 +34,7 @@ class Data:
     path: str
     held_out: str  # "" evaluates on nothing
     held_out_batches: int
-    batch_size: int  # over all hosts
+    batch_size: int  # over all processes
     cache: bool  # keep records in memory
     threads: int
     prefetch: int  # batches
@@ -41,9 +43,12 @@ class Data:
 class Records:
     """The feed of a run: batches of `data_pipeline.grain`, as the stage wants them."""
 
-    def __init__(self, data: Data, reads: Any, seed: int) -> None:
-        """Opens nothing yet; `reads` is a ft_jax.training.stages.Reads."""
-        self._data, self._reads, self._seed = data, reads, seed
+    def __init__(self, data: Data, reads: Any, seed: int, rows: tuple[int, ...]) -> None:
+        """Opens nothing yet; `reads` is a ft_jax.training.stages.Reads.
+
+        `rows` are those of each global batch that this process reads.
+        """
+        self._data, self._reads, self._seed, self._rows = data, reads, seed, rows
 
     @property
     def encoders(self) -> dict[str, str]:
@@ -64,8 +69,6 @@ class Records:
         return [next(batches) for _ in range(self._data.held_out_batches)]
 
     def _open(self, path: str, start: int, seed: int, name: str) -> Iterator[dict[str, np.ndarray]]:
-        import jax
-
         from data_pipeline.grain import loader
 
         data, reads = self._data, self._reads
@@ -80,8 +83,7 @@ class Records:
             cache=data.cache,
             threads=data.threads,
             prefetch=data.prefetch,
-            shard=jax.process_index(),
-            shards=jax.process_count(),
+            rows=self._rows,
         )
         return loader.batches(settings, seed, start, encoders=self.encoders, widths=reads.widths)
 
@@ -133,6 +135,7 @@ def main(arguments: list[str]) -> int:
     import jax
 
     from ft_jax.errors import UsageError
+    from ft_jax.sharding import batch, mesh
     from ft_jax.training import loop
     from ft_jax.training.interrupt import CODE
 
@@ -146,8 +149,11 @@ def main(arguments: list[str]) -> int:
     run, stage, data = prepare(settings)
     samples = data.batch_size // run.optim.accumulate
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    jax.config.update("jax_num_cpu_devices", cpu_devices(run.mesh, samples, cores))
-    feed = Records(data, stage.reads, run.seed)
+    if count := processes.join():  # the devices of a cluster that JAX finds are its own
+        here = max(cpu_devices(run.mesh, samples, cores) // count, 1)
+        jax.config.update("jax_num_cpu_devices", here)
+    rows = batch.rows(mesh.make(run.mesh), data.batch_size)
+    feed = Records(data, stage.reads, run.seed, rows)
     summary = loop.train(run, stage, feed, workdir, settings)
     return 0 if summary.finished else CODE
 

@@ -25,14 +25,16 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from ft_jax.checkpoints import handover
 from ft_jax.checkpoints.manager import Manager
 from ft_jax.checkpoints.tree import flatten, merge
 from ft_jax.errors import UsageError
+from ft_jax.sharding import batch as sharding
 from ft_jax.sharding import mesh as meshes
 from ft_jax.sharding.constrain import partitioned
+from ft_jax.sharding.processes import agreed, is_first
 from ft_jax.training import compiler, optim, origin, step
 from ft_jax.training.interrupt import Interrupt
 from ft_jax.training.metrics import Log
@@ -165,7 +167,7 @@ def train(
         finished = reached == run.num_steps
         if not finished:
             log.say(f"told to stop; saved step {reached}, the same command continues")
-        elif start < reached or not (place / handover.SYSTEM).exists():
+        elif agreed(start < reached or not (place / handover.SYSTEM).exists()):
             result = _evaluate(judge, state, log, reached)
             _finish(stage, merge(averaged(state), frozen), feed, place)
         return Summary(reached, finished, result)
@@ -205,15 +207,11 @@ def _placed(
     batch: Batch, stage: Stage, mesh: Mesh, parts: int
 ) -> tuple[dict[str, jax.Array], list[str]]:
     """The stage's arrays on the devices, samples spread over data and fsdp."""
-    sharding = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+    arrays = sharding.place(stage.prepare(batch), mesh)
     ways = mesh.shape["data"] * mesh.shape["fsdp"] * parts
-    samples = len(batch["id"]) * jax.process_count()
+    samples = len(next(iter(arrays.values())))
     if samples % ways:
         raise UsageError(f"data.batch_size: {samples}; expected a multiple of {ways} (mesh)")
-    arrays = {
-        name: jax.make_array_from_process_local_data(sharding, np.asarray(value))
-        for name, value in stage.prepare(batch).items()
-    }
     return arrays, [str(name) for name in batch["id"]]
 
 
@@ -287,6 +285,8 @@ def _evaluate(
 def _finish(stage: Stage, params: Any, feed: Feed, place: Path) -> None:
     """Writes what the stage adds to the configuration of the system: WORKDIR/system.json."""
     changes = stage.finish(params, feed.train(0))
+    if not is_first():
+        return
     beside = place / f"{handover.SYSTEM}.tmp"
     beside.write_text(json.dumps(changes))
     os.replace(beside, place / handover.SYSTEM)

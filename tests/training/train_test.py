@@ -41,18 +41,18 @@ def opened(monkeypatch) -> list:
 
 def test_the_loader_is_opened_as_the_stage_wants_it_and_where_the_run_stopped(opened):
     reads = Reads("records", ("identity",), text_len=16, widths={"c": 16})
-    feed = train.Records(data(), reads, seed=5)
+    feed = train.Records(data(), reads, seed=5, rows=(2, 3))
     assert next(feed.train(7))["id"][0] == 7
     (call,) = opened
     assert (call.seed, call.start, call.widths) == (5, 7, {"c": 16})
     config = dataclasses.asdict(call.config)
     assert config["path"] == "DATA" and config["kind"] == "records"
     assert config["fields"] == ("identity",) and config["text_len"] == 16
-    assert config["shards"] == 1 and config["batch_size"] == 4
+    assert config["rows"] == (2, 3) and config["batch_size"] == 4
 
 
 def test_held_out_batches_are_the_same_each_time(opened):
-    feed = train.Records(data(held_out="OTHER"), Reads("pixels", ()), seed=5)
+    feed = train.Records(data(held_out="OTHER"), Reads("pixels", ()), seed=5, rows=(2, 3))
     for _ in range(2):
         assert [batch["id"][0] for batch in feed.held_out()] == [0, 1]
     assert {call.config.path for call in opened} == {"OTHER"}
@@ -61,12 +61,12 @@ def test_held_out_batches_are_the_same_each_time(opened):
 
 
 def test_without_held_out_data_nothing_is_judged(opened):
-    assert train.Records(data(), Reads("pixels", ()), 0).held_out() == []
+    assert train.Records(data(), Reads("pixels", ()), 0, ()).held_out() == []
     assert not opened
 
 
 def test_a_run_without_data_says_what_is_missing():
-    feed = train.Records(data(path=""), Reads("pixels", ()), 0)
+    feed = train.Records(data(path=""), Reads("pixels", ()), 0, ())
     with pytest.raises(UsageError, match=r"--config\.data\.path: not given"):
         feed.train(0)
 
