@@ -18,12 +18,21 @@ Index = tuple[slice, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Lazy:
-    """An array of known shape and type whose numbers `read` fetches, each time anew."""
+    """An array of known shape and type whose numbers `read` fetches, each time anew.
+
+    Attributes:
+      shape: Of the array.
+      dtype: Of the array.
+      read: Fetches all of it.
+      read_part: Fetches what one slice a dimension names; None where only `read` can.
+      digest: SHA-256 of its bytes, where that was noted when it was written; else "".
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     read: Callable[[], np.ndarray]
     read_part: Callable[[Index], np.ndarray] | None = None
+    digest: str = ""
 
     def __getitem__(self, index: Index) -> np.ndarray:
         """The part that `index` names, one slice a dimension; where it can, reads no more."""

@@ -2,7 +2,8 @@
 
 Everything is planned on abstract arrays first (which parameters, which are trained, where each one
 lives), so that a wrong setting is known before memory is spent; frozen parameters are then loaded
-in `frozen_dtype` and never become part of the training state.
+in `frozen_dtype` and never become part of the training state. Of lazy weights each process reads
+what its own devices hold.
 
 Tests: tests/training/loop_test.py, tests/multidevice.
 """
@@ -98,7 +99,7 @@ def restored(
 
 def started(
     planned: Plan, stage: Stage, source: handover.Source | None, require: str, seed: int, ema: float
-) -> tuple[TrainState, dict[str, np.ndarray], Mapping[str, Any] | None]:
+) -> tuple[TrainState, dict[str, Any], Mapping[str, Any] | None]:
     """State before step 0, frozen leaves, and the note of where they come from.
 
     Raises:
