@@ -31,7 +31,8 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints 
 class Data:
     """Which records a run sees (group `data`)."""
 
-    path: str
+    path: str  # several folders: with commas
+    weights: tuple[float, ...]  # share of each folder; () by their sizes
     held_out: str  # "" evaluates on nothing
     held_out_batches: int
     batch_size: int  # over all processes
@@ -55,25 +56,42 @@ class Records:
         """{part: fingerprint} of the encoders that made the records."""
         from data_pipeline.grain.source import read_metadata
 
-        return read_metadata(self._given(self._data.path, "config.data.path"))["encoders"]
+        first = self._given(self._data.path, "config.data.path").split(",")[0]
+        return read_metadata(first)["encoders"]
 
     def train(self, start: int) -> Iterator[dict[str, np.ndarray]]:
         """Endless batches from number `start` on."""
-        return self._open(self._data.path, start, self._seed, "config.data.path")
+        settings = self._settings(self._data.path, self._data.weights, "config.data.path")
+        return self._open(settings, start, self._seed)
+
+    def shapes(self) -> list[dict[str, np.ndarray]]:
+        """A batch of each shape of the data sets; nothing is read where there is one alone."""
+        from data_pipeline.grain import loader
+
+        settings = self._settings(self._data.path, self._data.weights, "config.data.path")
+        return loader.shapes(settings, self._seed) if len(settings.paths) > 1 else []
 
     def held_out(self) -> list[dict[str, np.ndarray]]:
         """The same few batches of the held-out records each time."""
         if not self._data.held_out:
             return []
-        batches = self._open(self._data.held_out, 0, 0, "config.data.held_out")
+        settings = self._settings(self._data.held_out, (), "config.data.held_out")
+        batches = self._open(settings, 0, 0)
         return [next(batches) for _ in range(self._data.held_out_batches)]
 
-    def _open(self, path: str, start: int, seed: int, name: str) -> Iterator[dict[str, np.ndarray]]:
+    def _open(self, settings: Any, start: int, seed: int) -> Iterator[dict[str, np.ndarray]]:
+        from data_pipeline.grain import loader
+
+        widths = self._reads.widths
+        return loader.batches(settings, seed, start, encoders=self.encoders, widths=widths)
+
+    def _settings(self, paths: str, weights: tuple[float, ...], name: str) -> Any:
         from data_pipeline.grain import loader
 
         data, reads = self._data, self._reads
-        settings = loader.LoaderConfig(
-            path=self._given(path, name),
+        return loader.LoaderConfig(
+            paths=tuple(self._given(paths, name).split(",")),
+            weights=weights,
             batch_size=data.batch_size,
             kind=reads.kind,
             fields=reads.fields,
@@ -85,7 +103,6 @@ class Records:
             prefetch=data.prefetch,
             rows=self._rows,
         )
-        return loader.batches(settings, seed, start, encoders=self.encoders, widths=reads.widths)
 
     @staticmethod
     def _given(path: str, name: str) -> str:

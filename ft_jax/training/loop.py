@@ -41,6 +41,7 @@ from ft_jax.training.metrics import Log
 from ft_jax.training.prefetch import Prefetch
 from ft_jax.training.stages import Stage
 from ft_jax.training.state import TrainState, averaged
+from ft_jax.training.steps import Steps
 
 Batch = dict[str, np.ndarray]
 
@@ -81,6 +82,10 @@ class Feed(Protocol):
 
     def train(self, start: int) -> Iterator[Batch]:
         """Endless batches from number `start` on, always the same ones."""
+        ...
+
+    def shapes(self) -> list[Batch]:
+        """A batch of each shape, where there are several; else none."""
         ...
 
     def held_out(self) -> list[Batch]:
@@ -137,7 +142,13 @@ def train(
         batches = Prefetch(feed.train(start), feeder)
         closing.callback(batches.close)
         first = next(batches) if start < run.num_steps else None
-        update = _compiled(run, stage, planned, state, frozen, first, log)
+        update = _steps(run, stage, planned, (state, frozen), log)
+        closing.callback(update.close)
+        if first is not None:
+            update.ahead([first[0]])
+            update.ahead(feeder(batch)[0] for batch in feed.shapes())
+            update.wait(first[0])
+            log.restart_clock()
 
         # 7 evaluation
         judge = _judge(stage, frozen, feed, feeder)
@@ -215,15 +226,9 @@ def _placed(
     return arrays, [str(name) for name in batch["id"]]
 
 
-def _compiled(
-    run: Config,
-    stage: Stage,
-    planned: origin.Plan,
-    state: TrainState,
-    frozen: Any,
-    first: Any,
-    log: Log,
-) -> Callable[..., Any]:
+def _steps(
+    run: Config, stage: Stage, planned: origin.Plan, given: tuple[TrainState, Any], log: Log
+) -> Steps:
     function = functools.partial(
         step.train_step,
         stage=stage,
@@ -232,17 +237,10 @@ def _compiled(
         accumulate=run.optim.accumulate,
         ema=run.optim.ema,
     )
-    if first is None:
-        return function
-    began = time.perf_counter()
     where = jax.tree.map(lambda leaf: leaf.sharding, planned.state)
     jitted = jax.jit(function, donate_argnums=0, out_shardings=(where, None))
-    compiled = jitted.lower(state, frozen, first[0]).compile(compiler.step_options())
-    memory = compiled.memory_analysis()
-    size = (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 2**20 if memory else 0
-    log.say(f"compiled in {time.perf_counter() - began:.0f} s, {size:.0f} MiB per device")
-    log.restart_clock()
-    return compiled
+    around = functools.partial(partitioned, meshes.make(run.mesh), run.mesh.rules)
+    return Steps(jitted, given, compiler.step_options(), around, log.say)
 
 
 def _judge(

@@ -229,7 +229,7 @@ def test_other_weights_are_refused_by_the_loader(
 ) -> None:
     other = parts(0) | {"speech": parts(1)["speech"]}
     bundle.save(tmp_path / "other.safetensors", to_dict(system()), other)
-    settings = LoaderConfig(str(data), 2, "records", text_len=24)
+    settings = LoaderConfig((str(data),), 2, "records", text_len=24)
     encoders = latents.Encoders(str(weights))
     batch = next(batches(settings, 0, encoders=encoders.hashes, widths=encoders.widths))
     assert batch["text_tokens"].shape == (2, 24, 8)
