@@ -32,10 +32,10 @@ BATCH = 8  # clips that go through an encoder together, on one device
 
 
 class Encoders:
-    """The encoders of one bundle; the weights stay behind when it is sent to a worker.
+    """The encoders of a bundle or of imported weights; those stay behind when it goes to a worker.
 
     Args:
-        path: of the bundle.
+        path: of the bundle, or of the folder of imported weights.
 
     Attributes:
         system: configuration of the whole system.
@@ -46,12 +46,13 @@ class Encoders:
     """
 
     def __init__(self, path: str) -> None:
-        from ft_jax.checkpoints import bundle
+        from ft_jax.checkpoints import bundle, weights
         from ft_jax.checkpoints.tree import fingerprint
         from ft_jax.config import build, to_dict
         from ft_jax.models.system import System
 
-        settings, parts = bundle.load(path)
+        source = weights if weights.is_weights(path) else bundle
+        settings, parts = source.load(path)
         self.path = path
         self.system = build(System, settings, path)
         self._params: dict[str, Any] = {name: bundle.part(path, parts, name) for name in PARTS}

@@ -21,7 +21,8 @@ class BuildConfig:
     Attributes:
         kind: "pixels" or "records".
         clips: folder of the clips.
-        weights: bundle whose encoders make the records; empty for pixels.
+        weights: bundle, or folder of imported weights, whose encoders make the records; empty
+            for pixels.
         frames: taken from the start of each clip, 4 n + 1.
         fps: clips of another frame rate are left out.
         height: rows of the model's pixels.

@@ -18,9 +18,11 @@ from data_pipeline.build.config import BuildConfig, LipRegion
 from data_pipeline.grain.loader import LoaderConfig, batches
 from data_pipeline.grain.source import RecordSource
 from ft_jax.checkpoints import bundle
-from ft_jax.checkpoints.tree import fingerprint
+from ft_jax.checkpoints import weights as imported
+from ft_jax.checkpoints.tree import fingerprint, flatten
 from ft_jax.config import build, to_dict
 from ft_jax.errors import UsageError
+from ft_jax.lazy import cast
 from ft_jax.media import video
 from ft_jax.models import clip, dit, face, fantasy, text, vae, wav2vec2
 from ft_jax.models.system import Sampling, System
@@ -260,6 +262,14 @@ def test_bundle_for_other_clips_is_refused(
     with pytest.raises(UsageError, match=message):
         run.build(config(clips, weights, **changes), tmp_path / "data")
     assert not any(tmp_path.iterdir())
+
+
+def test_encoders_may_be_imported_weights(weights: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    system, kept = bundle.load(weights)
+    leaves = {path: cast(leaf, leaf.dtype) for path, leaf in flatten(kept).items()}
+    imported.save(tmp_path / "imported", system, leaves)
+    found = latents.Encoders(str(tmp_path / "imported"))
+    assert found.hashes == latents.Encoders(str(weights)).hashes
 
 
 def test_encoders_go_to_workers_without_their_weights(
