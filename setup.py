@@ -53,6 +53,7 @@ EXTRAS = {
         "beartype>=0.22",
         "pytest>=9.2",
         "pytest-xdist>=3.8",
+        "PyYAML>=6.0",
         "ruff>=0.17",
         "setuptools>=84",
     ],

@@ -40,7 +40,8 @@ def get_config(arg: str = "") -> ConfigDict:
     c.task = ConfigDict()  # settings of the stage itself
 
     c.data = ConfigDict()
-    c.data.path = ""  # folder made by data_pipeline.build
+    c.data.path = ""  # folder made by data_pipeline.build; several, of any shapes: with commas
+    c.data.weights = ()  # share of the samples from each folder; () by their sizes
     c.data.held_out = ""  # the same, of people and speech that are never trained on; "" for none
     c.data.held_out_batches = 1 if is_tiny else 4
     c.data.batch_size = 2 if is_tiny else (16 if is_small else 64)  # over all hosts

@@ -407,6 +407,7 @@ def test_every_library_that_is_imported_is_declared():
     declared = {name.lower().replace("-", "_") for name in declared}
     other_name = {
         "PIL": "pillow",
+        "yaml": "pyyaml",
         "cv2": "opencv_python_headless",
         "absl": "absl_py",
         "google": "protobuf",

@@ -8,9 +8,11 @@
   identity           face encoder(reference crop), unit length
 
 Weights are used as the bundle holds them (bfloat16), computed in float32, results stored in
-bfloat16. Batches are padded to one size, so every encoder is compiled once.
+bfloat16. Batches are padded to one size, so every encoder is compiled once. Every local device runs
+that program on a batch of its own, with all weights.
 
-Invariant: the result of a clip does not depend on the clips encoded beside it.
+Invariant: the result of a clip does not depend on the clips encoded beside it, nor on the number of
+devices, bit for bit.
 Tests: tests/data_pipeline/build/records_test.py.
 """
 
@@ -21,12 +23,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int16, UInt8
 
 from ft_jax.errors import UsageError
 
+LANES = "lanes"  # the axis of the local devices
 PARTS = ("codec", "speech", "text", "image", "face")
-BATCH = 8  # clips that go through an encoder together
+BATCH = 8  # clips that go through an encoder together, on one device
 
 
 class Encoders:
@@ -95,55 +97,46 @@ class Encoders:
             if made_for != value:
                 raise UsageError(f"{name}: {value}; the system of {self.path} has {made_for}")
 
+    @property
+    def lanes(self) -> int:
+        """Batches that are encoded at once: one a local device."""
+        import jax
+
+        return jax.local_device_count()
+
     def encode(
-        self,
-        frames: UInt8[np.ndarray, "b f H W 3"],
-        audio: Int16[np.ndarray, "b x"],
-        captions: Sequence[str],
-        faces: UInt8[np.ndarray, "b size size 3"],
-    ) -> list[dict[str, np.ndarray]]:
-        """The encoded fields of several clips.
+        self, batches: Sequence[tuple[np.ndarray, np.ndarray, Sequence[str], np.ndarray]]
+    ) -> list[list[dict[str, np.ndarray]]]:
+        """The encoded fields of the clips of up to `lanes` batches, each on a device.
 
         Args:
-            frames: at the model's size.
-            audio: 16 kHz mono of the cuts.
-            captions: prompts.
-            faces: crops of the reference faces.
+            batches: of up to `BATCH` clips: frames at the model's size [b f H W 3], 16 kHz mono of
+                the cuts [b x], prompts, crops of the reference faces [b size size 3].
         """
-        rows: list[dict[str, np.ndarray]] = []
-        for start in range(0, len(frames), BATCH):
-            piece = slice(start, start + BATCH)
-            rows += self._encode(frames[piece], audio[piece], captions[piece], faces[piece])
-        return rows
-
-    def _encode(
-        self, frames: np.ndarray, audio: np.ndarray, captions: Sequence[str], faces: np.ndarray
-    ) -> list[dict[str, np.ndarray]]:
-        import ml_dtypes
-
         from ft_jax.models import text
 
-        count = len(frames)
         length = self.system.denoiser.dit.text_tokens
-        ids, mask = text.tokenize(self.system.text, captions, length)
-        padded = [_pad(values) for values in (frames, audio, ids, mask, faces)]
-        made = {name: np.asarray(value)[:count] for name, value in self._run(*padded).items()}
-        rows = []
-        for row in range(count):
-            fields = {
-                name: values[row].astype(np.float32 if name == "identity" else ml_dtypes.bfloat16)
-                for name, values in made.items()
-            }
-            fields["text_tokens"] = fields["text_tokens"][: int(mask[row].sum())]
-            rows.append(fields)
-        return rows
+        lanes = []
+        for frames, audio, captions, faces in batches:
+            ids, mask = text.tokenize(self.system.text, captions, length)
+            lanes.append([_pad(values) for values in (frames, audio, ids, mask, faces)])
+        lanes += lanes[-1:] * (self.lanes - len(lanes))
+        made = self._run(*(np.concatenate(column) for column in zip(*lanes, strict=True)))
+        made = {name: np.asarray(value) for name, value in made.items()}
+        return [
+            [_fields(made, lane * BATCH + row, lanes[lane][3][row]) for row in range(len(batch[0]))]
+            for lane, batch in enumerate(batches)
+        ]
 
     @functools.cached_property
     def _run(self) -> Callable[..., dict[str, Any]]:
         import jax
         import jax.numpy as jnp
 
-        weights = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), self._params)
+        everywhere = jax.sharding.NamedSharding(_mesh(), jax.sharding.PartitionSpec())
+        weights = jax.tree.map(
+            lambda leaf: jax.device_put(jnp.asarray(leaf, jnp.float32), everywhere), self._params
+        )
         return functools.partial(_compiled(self.system), weights)
 
 
@@ -170,7 +163,33 @@ def _compiled(system: Any) -> Callable[..., dict[str, Any]]:
             "identity": face.embed(weights["face"], system.face, _scaled(faces)),
         }
 
-    return jax.jit(run)
+    lane = jax.sharding.PartitionSpec(LANES)
+    # Not partitioned by the compiler: each device runs the very program that one alone would run.
+    spread = jax.shard_map(
+        run,
+        mesh=_mesh(),
+        in_specs=(jax.sharding.PartitionSpec(), *[lane] * 5),
+        out_specs=lane,
+        check_vma=False,
+    )
+    return jax.jit(spread)
+
+
+def _mesh() -> Any:
+    import jax
+
+    return jax.sharding.Mesh(np.array(jax.local_devices()), (LANES,))
+
+
+def _fields(made: dict[str, np.ndarray], row: int, mask: np.ndarray) -> dict[str, np.ndarray]:
+    """Those of one clip, in the types that are stored; text as long as its prompt."""
+    import ml_dtypes
+
+    fields = {
+        name: values[row].astype(np.float32 if name == "identity" else ml_dtypes.bfloat16)
+        for name, values in made.items()
+    }
+    return fields | {"text_tokens": fields["text_tokens"][: int(mask.sum())]}
 
 
 def _scaled(pixels: Any) -> Any:

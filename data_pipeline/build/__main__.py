@@ -3,6 +3,9 @@
     python -m data_pipeline.build pixels --clips DIR --out DATA
     python -m data_pipeline.build records --clips DIR --weights WEIGHTS --out DATA
 
+Many machines that see the same folder: each runs the command with --share INDEX/COUNT, on all of
+its accelerators; when they are done, the command without it writes DATA.
+
 A build that was interrupted goes on where it stopped; a finished one of the same settings is left
 as it is.
 """
@@ -16,7 +19,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from data_pipeline.build.config import RECORDS_ONLY, BuildConfig
-from data_pipeline.build.run import build
+from data_pipeline.build.run import build, build_share
 from ft_jax.errors import UsageError
 
 
@@ -41,6 +44,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     given = vars(parser.parse_args(argv))
     out, workers, overwrite = (given.pop(name) for name in ("out", "workers", "overwrite"))
+    if share := given.pop("share"):
+        count = build_share(BuildConfig(**given), out, workers, _share(share))
+        print(f"{out}: share {share} is done ({count} clips); without --share it is written")
+        return
     found = build(BuildConfig(**given), out, workers, overwrite=overwrite)
     left_out = sum(found["rejects"].values())
     print(f"{out}: {found['clips']} clips, {found['hours']:.2f} h, {left_out} left out")
@@ -61,7 +68,15 @@ def _add_flags(parser: argparse.ArgumentParser, unread: set[str]) -> None:
             )
     parser.add_argument("--out", required=True, help="folder of the data set")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--share", help="INDEX/COUNT: encode these clips only, write no data set")
     parser.add_argument("--overwrite", action="store_true", help="replace another data set")
+
+
+def _share(text: str) -> tuple[int, int]:
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise UsageError(f"--share: {text!r}; expected INDEX/COUNT with INDEX from 0 to COUNT - 1")
+    return int(index), int(count)
 
 
 def _kind(wanted: Any) -> dict[str, Any]:

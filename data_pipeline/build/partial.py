@@ -15,11 +15,13 @@ import hashlib
 import json
 import pathlib
 import shutil
+import tempfile
 from typing import Any
 
 import numpy as np
 
 from data_pipeline.schema import Record, Table
+from ft_jax.errors import UsageError
 from ft_jax.media import file
 
 
@@ -30,14 +32,33 @@ class Partial:
         folder: where they lie; made if missing, emptied if it belongs to another config.
         table: of the records.
         config: of the build, as plain JSON values.
+        shared: several jobs begin here at once, so none of them may empty it.
+
+    Raises:
+        UsageError: it is shared, and belongs to another config.
     """
 
-    def __init__(self, folder: pathlib.Path, table: Table, config: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: pathlib.Path, table: Table, config: dict[str, Any], *, shared: bool = False
+    ) -> None:
         self.folder = folder
         self._table = table
         settings = json.dumps(config, indent=1, sort_keys=True)
         mark = folder / "config.json"
-        if not mark.is_file() or mark.read_text() != settings:
+        if shared:
+            (folder / "clips").mkdir(parents=True, exist_ok=True)
+            if not mark.is_file():
+                # Processes of two containers may have one number.
+                beside = pathlib.Path(tempfile.mkdtemp(dir=folder))
+                (beside / mark.name).write_text(settings)
+                (beside / mark.name).replace(mark)
+                beside.rmdir()
+            if mark.read_text() != settings:
+                raise UsageError(
+                    f"{folder}: a build of other clips or settings; expected the same in all "
+                    f"shares, or remove the folder"
+                )
+        elif not mark.is_file() or mark.read_text() != settings:
             shutil.rmtree(folder, ignore_errors=True)
             (folder / "clips").mkdir(parents=True)
             mark.write_text(settings)

@@ -64,9 +64,14 @@ class PixelsJob:
         }
         return schema.encode(schema.PIXELS, record, self.widths)
 
-    def encode(self, annotated: Sequence[schema.Record]) -> list[schema.Record]:
+    @property
+    def lanes(self) -> int:
+        """Nothing runs on devices."""
+        return 1
+
+    def encode(self, chunks: Sequence[Sequence[schema.Record]]) -> list[schema.Record]:
         """They are encoded already."""
-        return list(annotated)
+        return [record for chunk in chunks for record in chunk]
 
     def metadata(self) -> dict[str, Any]:
         """Names of what the numbers in the records stand for."""

@@ -102,17 +102,28 @@ class RecordsJob:
         }
         return Annotated(record, reduce(frames, config.height, config.width), face)
 
-    def encode(self, annotated: Sequence[Annotated]) -> list[schema.Record]:
-        """Runs the encoders on several clips at once and encodes the records."""
+    @property
+    def lanes(self) -> int:
+        """One a local device."""
+        return self.encoders.lanes
+
+    def encode(self, chunks: Sequence[Sequence[Annotated]]) -> list[schema.Record]:
+        """Runs the encoders on a chunk a device and encodes the records."""
         made = self.encoders.encode(
-            np.stack([clip.frames for clip in annotated]),
-            np.stack([clip.record["audio"] for clip in annotated]),
-            [clip.record["caption"] for clip in annotated],
-            np.stack([clip.face for clip in annotated]),
+            [
+                (
+                    np.stack([clip.frames for clip in chunk]),
+                    np.stack([clip.record["audio"] for clip in chunk]),
+                    [clip.record["caption"] for clip in chunk],
+                    np.stack([clip.face for clip in chunk]),
+                )
+                for chunk in chunks
+            ]
         )
         return [
             schema.encode(schema.RECORD, clip.record | encoded, self.widths)
-            for clip, encoded in zip(annotated, made, strict=True)
+            for chunk, rows in zip(chunks, made, strict=True)
+            for clip, encoded in zip(chunk, rows, strict=True)
         ]
 
     def metadata(self) -> dict[str, Any]:

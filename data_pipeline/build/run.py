@@ -3,8 +3,12 @@
   1  clips -> encoded records or reasons, kept in OUT.partial; what is there is not done again
   2  corpus statistics -> ranks into the records -> shards; OUT appears; OUT.partial goes
 
-Invariant: the data set does not depend on the number of workers, on the order in which they finish,
-or on whether the build was interrupted.
+The first pass may be shared: any number of jobs, on hosts that see the same folder and need not
+know of each other, take every so-many-th chunk of clips each. A build without a share then finds
+the clips done (or does what is missing) and makes the second pass.
+
+Invariant: the data set does not depend on the number of workers, devices or shares, on the order in
+which they finish, or on whether the build was interrupted.
 Tests: tests/data_pipeline/build/build_test.py.
 """
 
@@ -15,6 +19,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import multiprocessing
 import pathlib
@@ -25,13 +30,14 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from data_pipeline import schema
+from data_pipeline.annotate import latents
 from data_pipeline.build import dataset, statistics
 from data_pipeline.build.clips import Clip, read_index
 from data_pipeline.build.config import BuildConfig
 from data_pipeline.build.partial import Partial
 from ft_jax.errors import UsageError
 
-CHUNK = 16  # clips annotated, then encoded together
+CHUNK = latents.BATCH  # clips annotated, then encoded together
 
 RANKED = {"expression": "expression_raw", "body": "body_raw"}
 
@@ -53,8 +59,13 @@ class Job(Protocol):
         """
         ...
 
-    def encode(self, annotated: Sequence[Any]) -> list[schema.Record]:
-        """The encoded records of several clips; runs in the main process."""
+    @property
+    def lanes(self) -> int:
+        """Chunks that are encoded at once."""
+        ...
+
+    def encode(self, chunks: Sequence[Sequence[Any]]) -> list[schema.Record]:
+        """The encoded records of up to `lanes` chunks of clips; runs in the main process."""
         ...
 
     def metadata(self) -> dict[str, Any]:
@@ -88,10 +99,43 @@ def build(
         return _existing(folder, settings)
     table = schema.TABLES[config.kind]
     partial = Partial(folder.with_name(f"{folder.name}.partial"), table, settings)
-    _first_pass(job, clips, partial, folder, workers)
+    _first_pass(job, _chunks(clips), partial, folder, workers)
     found = _second_pass(job, config, clips, partial, folder, settings)
     shutil.rmtree(partial.folder)
     return found
+
+
+def build_share(
+    config: BuildConfig, out: str | pathlib.Path, workers: int, share: tuple[int, int]
+) -> int:
+    """The first pass over a share of the clips.
+
+    Args:
+        config: what to build.
+        out: folder that the data set will have; all shares see it.
+        workers: processes for the work per clip.
+        share: index of the share, and how many there are.
+
+    Returns:
+        Clips of the share.
+
+    Raises:
+        UsageError: as `build`; or another build is under way there.
+    """
+    schema.latent_frames(config.frames)
+    folder = pathlib.Path(out)
+    clips = read_index(config.clips)
+    job = make_job(config, clips)
+    settings = _settings(config, job, clips)
+    index, count = share
+    mine = _chunks(clips)[index::count]
+    if folder.exists():
+        _existing(folder, settings)
+    else:
+        place = folder.with_name(f"{folder.name}.partial")
+        partial = Partial(place, schema.TABLES[config.kind], settings, shared=True)
+        _first_pass(job, mine, partial, folder, workers)
+    return sum(map(len, mine))
 
 
 def make_job(config: BuildConfig, clips: Sequence[Clip]) -> Job:
@@ -141,30 +185,41 @@ def _existing(folder: pathlib.Path, settings: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _chunks(clips: Sequence[Clip]) -> list[Sequence[Clip]]:
+    # The same in every run, so that a clip meets the same neighbours in an encoder.
+    return [clips[start : start + CHUNK] for start in range(0, len(clips), CHUNK)]
+
+
 def _first_pass(
-    job: Job, clips: Sequence[Clip], partial: Partial, folder: pathlib.Path, workers: int
+    job: Job,
+    chunks: Sequence[Sequence[Clip]],
+    partial: Partial,
+    folder: pathlib.Path,
+    workers: int,
 ) -> None:
     from tqdm import tqdm
 
-    # Chunks are the same in every run, so that a clip meets the same neighbours in an encoder.
-    chunks = [clips[start : start + CHUNK] for start in range(0, len(clips), CHUNK)]
     pending = [chunk for chunk in chunks if not all(partial.has(clip.record_id) for clip in chunk)]
-    done = len(clips) - sum(map(len, pending))
-    bar = tqdm(total=len(clips), initial=done, desc=f"{folder.name}: clips", unit="clip")
+    turns = [pending[start : start + job.lanes] for start in range(0, len(pending), job.lanes)]
+    total, left = (sum(map(len, some)) for some in (chunks, pending))
+    bar = tqdm(total=total, initial=total - left, desc=f"{folder.name}: clips", unit="clip")
     with bar, _mapper(workers) as spread:
-        attempts = spread(functools.partial(_attempt, job), pending[0] if pending else [])
-        for number, chunk in enumerate(pending, start=1):
-            results = list(attempts)
-            if number < len(pending):  # the workers go on while the encoders run here
-                attempts = spread(functools.partial(_attempt, job), pending[number])
-            usable = [found for found, _ in results if found is not None]
+        ahead = [list(itertools.chain(*turn)) for turn in turns]
+        attempts = spread(functools.partial(_attempt, job), ahead[0] if ahead else [])
+        for number, turn in enumerate(turns, start=1):
+            results = iter(list(attempts))
+            if number < len(turns):  # the workers go on while the encoders run here
+                attempts = spread(functools.partial(_attempt, job), ahead[number])
+            seen = [[next(results) for _ in chunk] for chunk in turn]
+            usable = [[found for found, _ in chunk if found is not None] for chunk in seen]
+            usable = [chunk for chunk in usable if chunk]
             stored = {record["id"]: record for record in job.encode(usable)} if usable else {}
-            for clip, (_, reason) in zip(chunk, results, strict=True):
+            for clip, (_, reason) in zip(ahead[number - 1], itertools.chain(*seen), strict=True):
                 if reason:
                     partial.reject(clip.record_id, reason)
                 else:
                     partial.put(clip.record_id, stored[clip.record_id])
-            bar.update(len(chunk))
+            bar.update(len(ahead[number - 1]))
 
 
 def _attempt(job: Job, clip: Clip) -> tuple[Any, str]:

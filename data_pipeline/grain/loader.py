@@ -1,11 +1,15 @@
 """Batches of a data set, in an order that is a pure function of (seed, step).
 
-The records are permuted anew in every epoch from (seed, epoch), and the transforms draw from a
-generator made of (seed, position in that order). So batch k is the same however it is reached: a
-checkpoint stores only how many batches were consumed, and `start_batch` skips without reading.
-With several hosts each takes its share of the same global batch. Grain reads ahead.
+Several data sets are mixed by weight (data_pipeline/grain/mixture.py). Those of one shape (frames,
+height, width) make a bucket; a batch comes from one bucket, drawn from (seed, step), so that all
+hosts take the same, and its rows from the bucket's data sets, drawn from (seed, row).
 
-  records or pixels -> permuted and repeated -> transforms -> stacked -> read ahead by threads
+The records of a data set are permuted anew in every epoch from (seed, epoch), and the transforms
+draw from a generator made of (seed, position in that order). So batch k is the same however it is
+reached: a checkpoint stores only how many batches were consumed, and `start_batch` skips without
+reading. With several hosts each reads some rows of the same global batch. Grain reads ahead.
+
+  records or pixels -> permuted, repeated -> mixed -> transforms -> stacked -> read ahead by threads
 
 Batches hold the schema's fields (numpy, uint8 frames left as they are) and always `id`.
 Invariants: batches(c, s, k) equals batches(c, s) after k; the shares of the hosts together are
@@ -17,11 +21,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from data_pipeline.grain import source, transforms
+from data_pipeline.grain.mixture import Mixture
 from data_pipeline.schema import Record
 from ft_jax.errors import UsageError
 
@@ -35,7 +40,8 @@ class LoaderConfig:
     """What to read and how to cut it.
 
     Attributes:
-        path: folder of the data set.
+        paths: folders of the data sets.
+        weights: share of the rows that come from each, in any unit; empty means by their sizes.
         batch_size: records in one global batch.
         kind: "pixels" or "records".
         fields: fields of the batch; empty means all. `id` is always there.
@@ -45,13 +51,13 @@ class LoaderConfig:
         cache: keep records in memory once read.
         threads: that read ahead; 0 reads when asked.
         prefetch: batches read ahead.
-        shard: which share of every batch this host takes.
-        shards: number of hosts.
+        rows: of every global batch that this host reads; empty means all.
     """
 
-    path: str
+    paths: tuple[str, ...]
     batch_size: int
     kind: str
+    weights: tuple[float, ...] = ()
     fields: tuple[str, ...] = ()
     frames: int = 0
     faces: int = 0
@@ -59,8 +65,7 @@ class LoaderConfig:
     cache: bool = True
     threads: int = 2
     prefetch: int = 4
-    shard: int = 0
-    shards: int = 1
+    rows: tuple[int, ...] = ()
 
 
 def batches(
@@ -84,15 +89,38 @@ def batches(
     """
     import grain
 
-    chosen = tuple(dict.fromkeys(("id", *config.fields))) if config.fields else ()
-    records = source.RecordSource(config.path, config.kind, chosen, config.cache)
-    source.check_model(records.metadata, config.path, encoders or {}, widths or {})
-    _check(config, len(records), seed)
-    steps = grain.MapDataset.source(_Steps(records, config, seed))[start_batch:]
+    corpora = _open(config, seed, encoders or {}, widths or {})
+    steps = grain.MapDataset.source(_Steps(corpora, config, seed))[start_batch:]
     options = grain.ReadOptions(
         num_threads=config.threads, prefetch_buffer_size=config.prefetch if config.threads else 0
     )
     return _one_line_errors(iter(steps.to_iter_dataset(options)))
+
+
+def shapes(config: LoaderConfig, seed: int) -> list[Batch]:
+    """One batch of every shape that `batches` yields, in the order of the data sets.
+
+    Raises:
+        UsageError: as `batches`.
+    """
+    return _Steps(_open(config, seed, {}, {}), config, seed).samples()
+
+
+def _open(
+    config: LoaderConfig, seed: int, encoders: Mapping[str, str], widths: Mapping[str, int]
+) -> list[source.RecordSource]:
+    chosen = tuple(dict.fromkeys(("id", *config.fields))) if config.fields else ()
+    if len(set(config.paths)) < len(config.paths):
+        raise UsageError(f"path: {','.join(config.paths)}; expected each data set once")
+    corpora = []
+    for path in config.paths:
+        records = source.RecordSource(path, config.kind, chosen, config.cache)
+        source.check_model(records.metadata, path, encoders, widths)
+        if not len(records):
+            raise UsageError(f"{path}: holds no records")
+        corpora.append(records)
+    _check(config, seed)
+    return corpora
 
 
 def _one_line_errors(steps: Iterator[Batch]) -> Iterator[Batch]:
@@ -104,31 +132,54 @@ def _one_line_errors(steps: Iterator[Batch]) -> Iterator[Batch]:
 
 
 class _Steps:
-    """Batch of each step: rows [step * batch_size, ...) of the data order, this host's share."""
+    """Batch of each step: rows [step * batch_size, ...) of the data order, those of this host."""
 
-    def __init__(self, records: source.RecordSource, config: LoaderConfig, seed: int) -> None:
-        self._records = records
-        self._config = config
-        self._seed = seed
+    def __init__(
+        self, corpora: Sequence[source.RecordSource], config: LoaderConfig, seed: int
+    ) -> None:
+        self._corpora, self._config, self._seed = corpora, config, seed
+        weights = config.weights or tuple(map(len, corpora))
+        buckets: dict[tuple[int, ...], list[int]] = {}
+        for number, records in enumerate(corpora):
+            buckets.setdefault(records.shape, []).append(number)
+        self._buckets = list(buckets.values())
+        totals = [sum(weights[number] for number in members) for members in self._buckets]
+        self._of_steps = Mixture(totals, (seed, 0, 0, 2))
+        self._of_rows = [
+            Mixture([weights[number] for number in members], (seed, place, 0, 3))
+            for place, members in enumerate(self._buckets)
+        ]
         # Both ends of an epoch are in use at once, by threads that read ahead. Grain's own shuffle
         # takes milliseconds a record on small data sets.
-        self._permutation = functools.lru_cache(4)(
-            lambda epoch: np.random.default_rng((seed, epoch)).permutation(len(records))
+        self._permutation = functools.lru_cache(4 * len(corpora))(
+            lambda corpus, epoch: np.random.default_rng((seed, epoch, corpus)).permutation(
+                len(corpora[corpus])
+            )
         )
 
     def __len__(self) -> int:
         return _ENDLESS
 
     def __getitem__(self, index: int) -> Batch:
-        local = self._config.batch_size // self._config.shards
-        first = int(index) * self._config.batch_size + local * self._config.shard
-        return transforms.stack([self._row(first + i) for i in range(local)])
+        return self._batch(*self._of_steps.turn(int(index)))
 
-    def _row(self, position: int) -> Record:
-        epoch, place = divmod(position, len(self._records))
-        record = self._records[int(self._permutation(epoch)[place])]
+    def samples(self) -> list[Batch]:
+        """The first batch of each bucket."""
+        return [self._batch(bucket, 0) for bucket in range(len(self._buckets))]
+
+    def _batch(self, bucket: int, number: int) -> Batch:
+        size = self._config.batch_size
+        rows = self._config.rows or range(size)
+        return transforms.stack([self._row(bucket, number * size + row) for row in rows])
+
+    def _row(self, bucket: int, place: int) -> Record:
+        member, position = self._of_rows[bucket].turn(place)
+        corpus = self._buckets[bucket][member]
+        epoch, place = divmod(position, len(self._corpora[corpus]))
+        record = self._corpora[corpus][int(self._permutation(corpus, epoch)[place])]
         # A third number keeps these draws apart from those of the permutations.
-        return _transform(record, np.random.default_rng((self._seed, position, 1)), self._config)
+        rng = np.random.default_rng((self._seed, position, 1, corpus))
+        return _transform(record, rng, self._config)
 
 
 def _transform(record: Record, rng: np.random.Generator, config: LoaderConfig) -> Record:
@@ -141,16 +192,16 @@ def _transform(record: Record, rng: np.random.Generator, config: LoaderConfig) -
     return record
 
 
-def _check(config: LoaderConfig, count: int, seed: int) -> None:
+def _check(config: LoaderConfig, seed: int) -> None:
     if seed < 0:
         raise UsageError(f"seed: {seed}; expected 0 or more")
-    if config.batch_size < 1 or config.batch_size % config.shards:
+    if config.batch_size < 1:
+        raise UsageError(f"batch_size: {config.batch_size}; expected 1 or more")
+    if config.weights and (len(config.weights) != len(config.paths) or min(config.weights) <= 0):
         raise UsageError(
-            f"batch_size: {config.batch_size}; expected a positive multiple of the "
-            f"{config.shards} hosts"
+            f"weights: {config.weights}; expected {len(config.paths)} positive numbers, one for "
+            f"each data set"
         )
-    if not count:
-        raise UsageError(f"{config.path}: holds no records")
     sound = {"audio", "phonemes"} & set(config.fields or ("audio",))
     if config.frames and (config.kind != "pixels" or sound):
         raise UsageError(

@@ -101,6 +101,12 @@ class RecordSource:
         self._records = self._open()
         self._kept: dict[int, schema.Record] | None = {} if cache else None
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Frames, height and width of its clips; () where it does not say."""
+        names = ("frames", "height", "width")
+        return tuple(self.metadata[name] for name in names if name in self.metadata)
+
     def __len__(self) -> int:
         return len(self._records)
 

@@ -17,8 +17,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ft_jax.checkpoints import bundle, weights
 from ft_jax.checkpoints.manager import Manager
 from ft_jax.checkpoints.tree import digest, fingerprint, flatten, merge, unflatten
@@ -156,8 +154,8 @@ def describe(source: Source, paths: list[str]) -> dict[str, Any]:
     }
 
 
-def fill(abstract: Mapping[str, Any], source: Source | None, require: str) -> dict[str, np.ndarray]:
-    """The leaves of `source` that a new run's tree has room for.
+def fill(abstract: Mapping[str, Any], source: Source | None, require: str) -> dict[str, Any]:
+    """The leaves of `source` that a new run's tree has room for, lazy ones unread.
 
     Args:
       abstract: {path: array or abstract array} of the new run.
@@ -169,7 +167,7 @@ def fill(abstract: Mapping[str, Any], source: Source | None, require: str) -> di
     """
     name = source.path if source else "init_from"
     leaves = flatten(source.parts) if source else {}
-    found = {path: np.asarray(leaves[path]) for path in abstract if path in leaves}
+    found = {path: leaves[path] for path in abstract if path in leaves}
     for path, leaf in found.items():
         if leaf.shape != tuple(abstract[path].shape):
             raise UsageError(

@@ -138,8 +138,8 @@ class Manager:
         items = {name: ocp.args.StandardRestore(tree) for name, tree in targets.items()}
         trees = dict(self._orbax.restore(step, args=ocp.args.Composite(**items)).items())
         for name, found in _checksums(trees).items():
-            wanted = meta["checksums"][name]
-            if wrong := [leaf for leaf in found if found[leaf] != wanted.get(leaf)]:
+            wanted = meta["checksums"][name]  # fewer, if several processes saved
+            if wrong := [leaf for leaf in found if wanted.get(leaf, found[leaf]) != found[leaf]]:
                 raise ValueError(f"{name}{wrong[0]}: checksum differs")
         return Saved(step, trees, meta)
 

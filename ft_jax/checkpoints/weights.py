@@ -2,16 +2,20 @@
 
     DIR/params     the parameters {part: ...}, an Orbax PyTree: plain Orbax restores it
     DIR/meta       JSON: the configuration of the system; types and shapes of the arrays
+    DIR/digests    JSON: SHA-256 of each array, so that no host reads all of them to know what they
+                   are (missing in folders of earlier versions)
 
 What `ft_jax.cli.convert` makes of published weights. Orbax is handed lazy arrays; a handler of
 their type reads one, writes it and lets it go before it reads the next, so that host memory holds
 one stacked array at a time. Arrays are stored in pieces of 64 MB, without compression: weights do
-not compress. Written under another name beside and renamed.
+not compress; whoever wants a slice reads the pieces in which it lies. Written under another name
+beside and renamed.
 
 Tests: tests/checkpoints/weights_test.py; memory: benchmarks/convert_memory.py.
 """
 
 import functools
+import json
 import os
 import re
 import shutil
@@ -25,11 +29,12 @@ import orbax.checkpoint as ocp
 import tensorstore
 from orbax.checkpoint import type_handlers
 
-from ft_jax.checkpoints.tree import unflatten
+from ft_jax.checkpoints.tree import content, unflatten
 from ft_jax.errors import UsageError
-from ft_jax.lazy import Lazy
+from ft_jax.lazy import Index, Lazy
 from ft_jax.typing import Params
 
+DIGESTS = "digests"
 PIECE_BYTES = 64 * 2**20
 """Of an array in one file; this is also what writing needs beyond the array itself, a few times."""
 
@@ -56,6 +61,7 @@ def save(
     check_target(target)
     beside = target.with_name(f".{target.name}.{os.getpid()}.part")
     tree = unflatten(leaves)
+    writer = _OneByOne()
     pieces = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=PIECE_BYTES), tree)
     arguments = ocp.args.Composite(
         params=ocp.args.PyTreeSave(tree, save_args=pieces),
@@ -64,9 +70,12 @@ def save(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with ocp.Checkpointer(
-            ocp.CompositeCheckpointHandler(params=_handler(), meta=ocp.JsonCheckpointHandler())
+            ocp.CompositeCheckpointHandler(
+                params=_handler(writer), meta=ocp.JsonCheckpointHandler()
+            )
         ) as checkpointer:
             checkpointer.save(beside, args=arguments)
+        (beside / DIGESTS).write_text(json.dumps(writer.digests, indent=1, sort_keys=True))
         beside.rename(target)
     except UsageError:
         raise
@@ -98,13 +107,17 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Params
     try:
         with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
             meta = checkpointer.restore(path / "meta", args=ocp.args.JsonRestore())
+        noted = path / DIGESTS
+        digests = json.loads(noted.read_text()) if noted.exists() else {}
         # Not what Orbax says of the arrays: for that it opens all of them at once, and when one is
         # damaged it leaves while TensorStore still works on the others.
         leaves = {
             name: Lazy(
                 tuple(shape),
                 np.dtype(dtype),
+                functools.partial(_read, path / "params" / name.replace("/", "."), ()),
                 functools.partial(_read, path / "params" / name.replace("/", ".")),
+                digests.get(name, ""),
             )
             for name, (dtype, shape) in meta["arrays"].items()
         }
@@ -117,15 +130,18 @@ def _listed(leaves: Mapping[str, Lazy]) -> dict[str, tuple[str, tuple[int, ...]]
     return {name: (leaf.dtype.name, leaf.shape) for name, leaf in leaves.items()}
 
 
-def _read(place: Path) -> np.ndarray:
-    """One array. Not by Orbax, which looks at all of them each time: 30 ms instead of one."""
+def _read(place: Path, index: Index) -> np.ndarray:
+    """A part of one array; () is all of it. Reads the pieces in which the part lies.
+
+    Not by Orbax, which looks at all of them each time: 30 ms instead of one.
+    """
     store = {
         "driver": "zarr3",
         "kvstore": {"driver": "file", "path": str(place)},
         "fill_missing_data_reads": False,  # a file that is gone is no array of zeros
     }
     try:
-        return tensorstore.open(store, read=True).result().read().result()
+        return tensorstore.open(store, read=True).result()[index].read().result()
     except ValueError as error:
         raise UsageError(f"{place}: damaged ({_first(error)}); expected weights") from None
 
@@ -135,6 +151,7 @@ class _OneByOne(type_handlers.NumpyHandler):
 
     def __init__(self) -> None:
         super().__init__(deepcopy_host_arrays=False)
+        self.digests: dict[str, str] = {}  # of what was written so far, by path
 
     async def serialize(
         self,
@@ -144,7 +161,10 @@ class _OneByOne(type_handlers.NumpyHandler):
     ) -> Sequence[Any]:
         """Returns when everything is written."""
         for index, (value, info) in enumerate(zip(values, infos, strict=True)):
-            await self._write(np.asarray(value), info, None if args is None else args[index])
+            array = np.asarray(value)
+            self.digests[info.name.replace(".", "/")] = content(array)
+            await self._write(array, info, None if args is None else args[index])
+            del array  # before the next one is read
         return []
 
     async def _write(
@@ -154,8 +174,8 @@ class _OneByOne(type_handlers.NumpyHandler):
             written.result()
 
 
-def _handler() -> ocp.PyTreeCheckpointHandler:
-    registry = type_handlers.create_type_handler_registry((Lazy, _OneByOne()))
+def _handler(writer: _OneByOne) -> ocp.PyTreeCheckpointHandler:
+    registry = type_handlers.create_type_handler_registry((Lazy, writer))
     # Without OCDBT, which keeps what it writes in memory until the end.
     return ocp.PyTreeCheckpointHandler(
         type_handler_registry=registry, use_ocdbt=False, use_zarr3=True, use_compression=False

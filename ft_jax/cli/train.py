@@ -6,8 +6,10 @@ r"""Trains one phase: any stage, any size, from nothing or from an earlier phase
 What learns is one word, --config.train: adapter (the branches), lora (those and low-rank changes of
 the base) or full; each is a row of optim.groups.
 
-The same command again continues where the run stopped, or says that it is done. Exit status:
-0 done, 75 told to stop and saved, 2 wrong input.
+Started once a machine (TPU VMs, GKE) or once a GPU (Slurm), the processes are one run; where JAX
+does not find them by itself, --processes says who they are. The same command again continues where
+the run stopped, or says that it is done. Exit status: 0 done, 75 told to stop and saved, 2 wrong
+input.
 
 Tests: tests/training/train_test.py, tests/training/learns_test.py.
 """
@@ -22,7 +24,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from ft_jax.cli import entry, memory
+from ft_jax.cli import entry, memory, processes
 
 _CONFIG = entry.define_config("configs/stage1_clip.py:mini")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints and log.jsonl.")
@@ -32,10 +34,11 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints 
 class Data:
     """Which records a run sees (group `data`)."""
 
-    path: str
+    path: str  # several folders: with commas
+    weights: tuple[float, ...]  # share of each folder; () by their sizes
     held_out: str  # "" evaluates on nothing
     held_out_batches: int
-    batch_size: int  # over all hosts
+    batch_size: int  # over all processes
     cache: bool  # keep records in memory
     threads: int
     prefetch: int  # batches
@@ -44,36 +47,54 @@ class Data:
 class Records:
     """The feed of a run: batches of `data_pipeline.grain`, as the stage wants them."""
 
-    def __init__(self, data: Data, reads: Any, seed: int) -> None:
-        """Opens nothing yet; `reads` is a ft_jax.training.stages.Reads."""
-        self._data, self._reads, self._seed = data, reads, seed
+    def __init__(self, data: Data, reads: Any, seed: int, rows: tuple[int, ...]) -> None:
+        """Opens nothing yet; `reads` is a ft_jax.training.stages.Reads.
+
+        `rows` are those of each global batch that this process reads.
+        """
+        self._data, self._reads, self._seed, self._rows = data, reads, seed, rows
 
     @property
     def encoders(self) -> dict[str, str]:
         """{part: fingerprint} of the encoders that made the records."""
         from data_pipeline.grain.source import read_metadata
 
-        return read_metadata(self._given(self._data.path, "config.data.path"))["encoders"]
+        first = self._given(self._data.path, "config.data.path").split(",")[0]
+        return read_metadata(first)["encoders"]
 
     def train(self, start: int) -> Iterator[dict[str, np.ndarray]]:
         """Endless batches from number `start` on."""
-        return self._open(self._data.path, start, self._seed, "config.data.path")
+        settings = self._settings(self._data.path, self._data.weights, "config.data.path")
+        return self._open(settings, start, self._seed)
+
+    def shapes(self) -> list[dict[str, np.ndarray]]:
+        """A batch of each shape of the data sets; nothing is read where there is one alone."""
+        from data_pipeline.grain import loader
+
+        settings = self._settings(self._data.path, self._data.weights, "config.data.path")
+        return loader.shapes(settings, self._seed) if len(settings.paths) > 1 else []
 
     def held_out(self) -> list[dict[str, np.ndarray]]:
         """The same few batches of the held-out records each time."""
         if not self._data.held_out:
             return []
-        batches = self._open(self._data.held_out, 0, 0, "config.data.held_out")
+        settings = self._settings(self._data.held_out, (), "config.data.held_out")
+        batches = self._open(settings, 0, 0)
         return [next(batches) for _ in range(self._data.held_out_batches)]
 
-    def _open(self, path: str, start: int, seed: int, name: str) -> Iterator[dict[str, np.ndarray]]:
-        import jax
+    def _open(self, settings: Any, start: int, seed: int) -> Iterator[dict[str, np.ndarray]]:
+        from data_pipeline.grain import loader
 
+        widths = self._reads.widths
+        return loader.batches(settings, seed, start, encoders=self.encoders, widths=widths)
+
+    def _settings(self, paths: str, weights: tuple[float, ...], name: str) -> Any:
         from data_pipeline.grain import loader
 
         data, reads = self._data, self._reads
-        settings = loader.LoaderConfig(
-            path=self._given(path, name),
+        return loader.LoaderConfig(
+            paths=tuple(self._given(paths, name).split(",")),
+            weights=weights,
             batch_size=data.batch_size,
             kind=reads.kind,
             fields=reads.fields,
@@ -83,10 +104,8 @@ class Records:
             cache=data.cache,
             threads=data.threads,
             prefetch=data.prefetch,
-            shard=jax.process_index(),
-            shards=jax.process_count(),
+            rows=self._rows,
         )
-        return loader.batches(settings, seed, start, encoders=self.encoders, widths=reads.widths)
 
     @staticmethod
     def _given(path: str, name: str) -> str:
@@ -158,6 +177,7 @@ def main(arguments: list[str]) -> int:
     import jax
 
     from ft_jax.errors import UsageError
+    from ft_jax.sharding import batch, mesh
     from ft_jax.training import loop
     from ft_jax.training.interrupt import CODE
 
@@ -171,8 +191,11 @@ def main(arguments: list[str]) -> int:
     run, stage, data = prepare(settings)
     samples = data.batch_size // run.optim.accumulate
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    jax.config.update("jax_num_cpu_devices", cpu_devices(run.mesh, samples, cores))
-    feed = Records(data, stage.reads, run.seed)
+    if count := processes.join():  # the devices of a cluster that JAX finds are its own
+        here = max(cpu_devices(run.mesh, samples, cores) // count, 1)
+        jax.config.update("jax_num_cpu_devices", here)
+    rows = batch.rows(mesh.make(run.mesh), data.batch_size)
+    feed = Records(data, stage.reads, run.seed, rows)
     summary = loop.train(run, stage, feed, workdir, settings)
     return 0 if summary.finished else CODE
 

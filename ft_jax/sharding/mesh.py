@@ -1,12 +1,18 @@
 """The device mesh: four named axes over whatever devices there are.
 
-  data      samples; gradients are summed over it (slow links between slices are best here)
+  data      samples; gradients are summed over it
   fsdp      samples and the split of the weights
   context   spatial positions of one sample
   tensor    heads and hidden widths
 
+Slices (TPU pods, or the NVLink domains of a GPU cluster) are joined by a slower network. It is put
+into the data axis, and what does not fit there into fsdp; context and tensor, which exchange within
+a layer, stay inside a slice.
+
 Axes are `AxisType.Auto` (the compiler places collectives); `jax.make_mesh` would default to
 Explicit, under which Linen's boxed parameters cannot be initialised.
+
+Tests: tests/sharding/mesh_test.py.
 """
 
 import dataclasses
@@ -15,6 +21,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from ft_jax.errors import UsageError
@@ -37,7 +44,8 @@ def make(cfg: Config, devices: Sequence[Any] | None = None) -> Mesh:
     """Builds the mesh of `cfg` over `devices` (default: all).
 
     Raises:
-      UsageError: The axis sizes do not multiply to the number of devices.
+      UsageError: The axis sizes do not multiply to the number of devices, or cannot be laid over
+        their slices.
     """
     devices = list(jax.devices() if devices is None else devices)
     sizes = [getattr(cfg, axis) for axis in AXES]
@@ -49,4 +57,26 @@ def make(cfg: Config, devices: Sequence[Any] | None = None) -> Mesh:
     if math.prod(sizes) != len(devices):
         text = " x ".join(f"{axis} {size}" for axis, size in zip(AXES, sizes, strict=True))
         raise UsageError(f"mesh: {text} is not {len(devices)} devices; expected their product")
-    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+    types = (AxisType.Auto,) * len(AXES)
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices == 1:
+        return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices)
+    between = over_slices(sizes, slices)
+    inside = [size // ways for size, ways in zip(sizes, between, strict=True)]
+    return Mesh(mesh_utils.create_hybrid_device_mesh(inside, between, devices), AXES, types)
+
+
+def over_slices(sizes: Sequence[int], slices: int) -> tuple[int, int, int, int]:
+    """How many ways each axis is split between slices; the rest of it lies inside of them.
+
+    Raises:
+      UsageError: Data and fsdp together do not go over the slices.
+    """
+    data = math.gcd(sizes[0], slices)
+    fsdp = slices // data
+    if sizes[1] % fsdp:
+        raise UsageError(
+            f"mesh: data {sizes[0]} x fsdp {sizes[1]} over {slices} slices; expected sizes that "
+            f"the slices divide, data before fsdp"
+        )
+    return data, fsdp, 1, 1

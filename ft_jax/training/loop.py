@@ -25,20 +25,23 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from ft_jax.checkpoints import handover
 from ft_jax.checkpoints.manager import Manager
 from ft_jax.checkpoints.tree import flatten, merge
 from ft_jax.errors import UsageError
+from ft_jax.sharding import batch as sharding
 from ft_jax.sharding import mesh as meshes
 from ft_jax.sharding.constrain import partitioned
+from ft_jax.sharding.processes import agreed, is_first
 from ft_jax.training import compiler, optim, origin, step
 from ft_jax.training.interrupt import Interrupt
 from ft_jax.training.metrics import Log
 from ft_jax.training.prefetch import Prefetch
 from ft_jax.training.stages import Stage
 from ft_jax.training.state import TrainState, averaged
+from ft_jax.training.steps import Steps
 
 Batch = dict[str, np.ndarray]
 
@@ -79,6 +82,10 @@ class Feed(Protocol):
 
     def train(self, start: int) -> Iterator[Batch]:
         """Endless batches from number `start` on, always the same ones."""
+        ...
+
+    def shapes(self) -> list[Batch]:
+        """A batch of each shape, where there are several; else none."""
         ...
 
     def held_out(self) -> list[Batch]:
@@ -135,7 +142,13 @@ def train(
         batches = Prefetch(feed.train(start), feeder)
         closing.callback(batches.close)
         first = next(batches) if start < run.num_steps else None
-        update = _compiled(run, stage, planned, state, frozen, first, log)
+        update = _steps(run, stage, planned, (state, frozen), log)
+        closing.callback(update.close)
+        if first is not None:
+            update.ahead([first[0]])
+            update.ahead(feeder(batch)[0] for batch in feed.shapes())
+            update.wait(first[0])
+            log.restart_clock()
 
         # 7 evaluation
         judge = _judge(stage, frozen, feed, feeder)
@@ -165,7 +178,7 @@ def train(
         finished = reached == run.num_steps
         if not finished:
             log.say(f"told to stop; saved step {reached}, the same command continues")
-        elif start < reached or not (place / handover.SYSTEM).exists():
+        elif agreed(start < reached or not (place / handover.SYSTEM).exists()):
             result = _evaluate(judge, state, log, reached)
             _finish(stage, merge(averaged(state), frozen), feed, place)
         return Summary(reached, finished, result)
@@ -205,27 +218,17 @@ def _placed(
     batch: Batch, stage: Stage, mesh: Mesh, parts: int
 ) -> tuple[dict[str, jax.Array], list[str]]:
     """The stage's arrays on the devices, samples spread over data and fsdp."""
-    sharding = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+    arrays = sharding.place(stage.prepare(batch), mesh)
     ways = mesh.shape["data"] * mesh.shape["fsdp"] * parts
-    samples = len(batch["id"]) * jax.process_count()
+    samples = len(next(iter(arrays.values())))
     if samples % ways:
         raise UsageError(f"data.batch_size: {samples}; expected a multiple of {ways} (mesh)")
-    arrays = {
-        name: jax.make_array_from_process_local_data(sharding, np.asarray(value))
-        for name, value in stage.prepare(batch).items()
-    }
     return arrays, [str(name) for name in batch["id"]]
 
 
-def _compiled(
-    run: Config,
-    stage: Stage,
-    planned: origin.Plan,
-    state: TrainState,
-    frozen: Any,
-    first: Any,
-    log: Log,
-) -> Callable[..., Any]:
+def _steps(
+    run: Config, stage: Stage, planned: origin.Plan, given: tuple[TrainState, Any], log: Log
+) -> Steps:
     function = functools.partial(
         step.train_step,
         stage=stage,
@@ -234,17 +237,10 @@ def _compiled(
         accumulate=run.optim.accumulate,
         ema=run.optim.ema,
     )
-    if first is None:
-        return function
-    began = time.perf_counter()
     where = jax.tree.map(lambda leaf: leaf.sharding, planned.state)
     jitted = jax.jit(function, donate_argnums=0, out_shardings=(where, None))
-    compiled = jitted.lower(state, frozen, first[0]).compile(compiler.step_options())
-    memory = compiled.memory_analysis()
-    size = (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 2**20 if memory else 0
-    log.say(f"compiled in {time.perf_counter() - began:.0f} s, {size:.0f} MiB per device")
-    log.restart_clock()
-    return compiled
+    around = functools.partial(partitioned, meshes.make(run.mesh), run.mesh.rules)
+    return Steps(jitted, given, compiler.step_options(), around, log.say)
 
 
 def _judge(
@@ -287,6 +283,8 @@ def _evaluate(
 def _finish(stage: Stage, params: Any, feed: Feed, place: Path) -> None:
     """Writes what the stage adds to the configuration of the system: WORKDIR/system.json."""
     changes = stage.finish(params, feed.train(0))
+    if not is_first():
+        return
     beside = place / f"{handover.SYSTEM}.tmp"
     beside.write_text(json.dumps(changes))
     os.replace(beside, place / handover.SYSTEM)

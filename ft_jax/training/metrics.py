@@ -20,6 +20,7 @@ from typing import Any
 import jax
 
 from ft_jax.errors import UsageError
+from ft_jax.sharding.processes import agreed, is_first
 
 
 @dataclasses.dataclass
@@ -78,18 +79,21 @@ class Log:
             self._write_means(self._last)
 
     def write(self, line: Mapping[str, Any]) -> None:
-        """Appends one JSON object."""
+        """Appends one JSON object; of several processes the first one does."""
+        if not is_first():
+            return
         with self._path.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
     def judged(self, step: int) -> bool:
         """Whether the log has a line of held-out metrics for `step`."""
         lines = self._path.read_text().splitlines() if self._path.exists() else []
-        return any('"held_out"' in line and _step_of(line) == step for line in lines)
+        return agreed(any('"held_out"' in line and _step_of(line) == step for line in lines))
 
     def say(self, text: str) -> None:
         """One line for whoever watches."""
-        print(f"{self._name}: {text}", file=sys.stderr, flush=True)
+        if is_first():
+            print(f"{self._name}: {text}", file=sys.stderr, flush=True)
 
     def restart_clock(self) -> None:
         """Leaves out of the step time whatever happened since the last line."""
@@ -137,7 +141,7 @@ class Log:
         )
 
     def _forget_after(self, start: int) -> None:
-        if not self._path.exists():
+        if not is_first() or not self._path.exists():
             return
         lines = self._path.read_text().splitlines()
         kept = [line for line in lines if _step_of(line) <= start]

@@ -2,7 +2,8 @@
 
 Everything is planned on abstract arrays first (which parameters, which are trained, where each one
 lives), so that a wrong setting is known before memory is spent; frozen parameters are then loaded
-in `frozen_dtype` and never become part of the training state.
+in `frozen_dtype` and never become part of the training state. Of lazy weights each process reads
+what its own devices hold.
 
 Tests: tests/training/loop_test.py, tests/training/learns_test.py, tests/multidevice.
 """
@@ -99,7 +100,7 @@ def restored(
 
 def started(
     planned: Plan, stage: Stage, source: handover.Source | None, require: str, seed: int, ema: float
-) -> tuple[TrainState, dict[str, np.ndarray], Mapping[str, Any] | None]:
+) -> tuple[TrainState, dict[str, Any], Mapping[str, Any] | None]:
     """State before step 0, frozen leaves, and the note of where they come from.
 
     Raises:
@@ -117,7 +118,7 @@ def started(
     leaves = _initialised(stage, {path: trained[path] for path in fresh}, seed)
     for path in trained:
         if path in found:
-            leaves[path] = _put(found[path], trained[path])
+            leaves[path] = _put(found[path], trained[path], trained[path].dtype)
     logging.info("%d parameters taken over, %d initialised", len(found), len(fresh))
     frozen = {path: found[path] for path in planned.frozen}
     base = handover.describe(source, sorted(frozen)) if source and frozen else None
@@ -152,10 +153,9 @@ def placed_frozen(planned: Plan, leaves: Mapping[str, Any], dtype: str) -> Param
     """The frozen parameters on the devices; `dtype` "" keeps the stored types."""
     result = {}
     for path, abstract in planned.frozen.items():
-        array = np.asarray(leaves[path])
-        if dtype and jnp.issubdtype(array.dtype, jnp.floating):
-            array = array.astype(jnp.dtype(dtype))
-        result[path] = jax.device_put(array, abstract.sharding)
+        leaf = leaves[path]
+        is_float = jnp.issubdtype(leaf.dtype, jnp.floating)
+        result[path] = _put(leaf, abstract, jnp.dtype(dtype) if dtype and is_float else leaf.dtype)
     return unflatten(result)
 
 
@@ -213,8 +213,13 @@ def _initialised(stage: Stage, wanted: Mapping[str, Any], seed: int) -> dict[str
     return dict(jax.jit(make, out_shardings=where, compiler_options=dict(compiler.RUN_ONCE))(key))
 
 
-def _put(array: np.ndarray, abstract: Any) -> jax.Array:
-    return jax.device_put(array.astype(abstract.dtype), abstract.sharding)
+def _put(array: Any, abstract: Any, dtype: Any) -> jax.Array:
+    """Onto the devices; each process reads what its own devices hold."""
+
+    def part(index: Any) -> np.ndarray:
+        return np.asarray(array[index]).astype(dtype, copy=False)
+
+    return jax.make_array_from_callback(tuple(array.shape), abstract.sharding, part)
 
 
 def _placed(boxed: Any, mesh: Mesh, rules: str) -> Any:

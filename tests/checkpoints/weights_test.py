@@ -1,5 +1,6 @@
 """The folder of imported weights: what is in it, how little memory it takes, and damage."""
 
+import shutil
 import time
 import weakref
 from pathlib import Path
@@ -11,7 +12,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from ft_jax.checkpoints import handover, weights
-from ft_jax.checkpoints.tree import flatten
+from ft_jax.checkpoints.tree import digest, flatten
 from ft_jax.errors import UsageError
 from ft_jax.lazy import Lazy
 
@@ -55,6 +56,40 @@ def test_everything_comes_back_by_every_way(folder: Path):
 def test_opening_reads_no_array(folder: Path):
     (folder / "params" / "codec.scale" / "c").unlink()
     assert flatten(weights.load(folder)[1])["codec/scale"].shape == ()
+
+
+def test_a_part_is_read_without_the_pieces_that_it_does_not_touch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(weights, "PIECE_BYTES", 64)
+    array = DRAW((8, 8)).astype(np.float32)
+    weights.save(tmp_path / "w", SYSTEM, {"codec/kernel": lazy(array)})
+    pieces = sorted(
+        file for file in (tmp_path / "w/params/codec.kernel/c").rglob("*") if file.is_file()
+    )
+    assert len(pieces) == 4
+    for piece in pieces[1:]:
+        piece.unlink()
+    leaf = flatten(weights.load(tmp_path / "w")[1])["codec/kernel"]
+    np.testing.assert_array_equal(leaf[slice(1, 3), slice(0, 4)], array[1:3, :4])
+    with pytest.raises(UsageError, match="damaged"):
+        leaf[slice(1, 3), slice(0, 5)]
+
+
+def test_what_arrays_are_is_known_without_reading_them(folder: Path, tmp_path: Path):
+    noted = digest(flatten(weights.load(folder)[1]))
+    changed = {**LEAVES, "codec/scale": np.float32(7)}
+    weights.save(tmp_path / "o", SYSTEM, {path: lazy(np.asarray(x)) for path, x in changed.items()})
+    assert digest(flatten(weights.load(tmp_path / "o")[1])) != noted
+    for array in (folder / "params").iterdir():
+        if array.is_dir():
+            shutil.rmtree(array)
+    assert digest(flatten(weights.load(folder)[1])) == noted
+
+
+def test_folders_without_noted_digests_are_read(folder: Path):
+    (folder / weights.DIGESTS).unlink()
+    assert digest(flatten(weights.load(folder)[1])) == digest(LEAVES)
 
 
 def test_an_array_is_gone_before_the_next_is_read(tmp_path: Path):

@@ -179,6 +179,10 @@ class Feed:
         while True:
             yield {"id": np.array([f"sample-{number}" for number in range(len(sigma))]), **batch}
 
+    def shapes(self) -> list[dict[str, np.ndarray]]:
+        """All have one."""
+        return []
+
     def held_out(self) -> list[dict[str, np.ndarray]]:
         """None."""
         return []

@@ -70,6 +70,10 @@ class Feed:
             yield {"id": ids, "x": x}
             number += 1
 
+    def shapes(self) -> list[dict[str, np.ndarray]]:
+        """All have one."""
+        return []
+
     def held_out(self) -> list[dict[str, np.ndarray]]:
         return [next(self.train(10_000))]
 

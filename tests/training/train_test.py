@@ -14,7 +14,7 @@ from ft_jax.training.stages import Reads
 
 
 def data(**changes) -> train.Data:
-    values = {"path": "DATA", "held_out": "", "held_out_batches": 2, "batch_size": 4}
+    values = {"path": "DATA", "weights": (), "held_out": "", "held_out_batches": 2, "batch_size": 4}
     values |= {"cache": True, "threads": 0, "prefetch": 1}
     return train.Data(**(values | changes))
 
@@ -41,32 +41,40 @@ def opened(monkeypatch) -> list:
 
 def test_the_loader_is_opened_as_the_stage_wants_it_and_where_the_run_stopped(opened):
     reads = Reads("records", ("identity",), text_len=16, widths={"c": 16})
-    feed = train.Records(data(), reads, seed=5)
+    feed = train.Records(data(), reads, seed=5, rows=(2, 3))
     assert next(feed.train(7))["id"][0] == 7
     (call,) = opened
     assert (call.seed, call.start, call.widths) == (5, 7, {"c": 16})
     config = dataclasses.asdict(call.config)
-    assert config["path"] == "DATA" and config["kind"] == "records"
+    assert config["paths"] == ("DATA",) and config["kind"] == "records"
     assert config["fields"] == ("identity",) and config["text_len"] == 16
-    assert config["shards"] == 1 and config["batch_size"] == 4
+    assert config["rows"] == (2, 3) and config["batch_size"] == 4
+
+
+def test_several_data_sets_are_named_with_commas(opened):
+    feed = train.Records(data(path="A,B", weights=(1.0, 2.0)), Reads("records", ()), 5, (0,))
+    next(feed.train(0))
+    (call,) = opened
+    assert (call.config.paths, call.config.weights) == (("A", "B"), (1.0, 2.0))
+    assert feed.encoders == {"codec": "A"}
 
 
 def test_held_out_batches_are_the_same_each_time(opened):
-    feed = train.Records(data(held_out="OTHER"), Reads("pixels", ()), seed=5)
+    feed = train.Records(data(held_out="OTHER"), Reads("pixels", ()), seed=5, rows=(2, 3))
     for _ in range(2):
         assert [batch["id"][0] for batch in feed.held_out()] == [0, 1]
-    assert {call.config.path for call in opened} == {"OTHER"}
+    assert {call.config.paths[0] for call in opened} == {"OTHER"}
     assert {call.seed for call in opened} == {0}
     assert [call.encoders for call in opened] == [{"codec": "DATA"}] * 2  # those of `path`
 
 
 def test_without_held_out_data_nothing_is_judged(opened):
-    assert train.Records(data(), Reads("pixels", ()), 0).held_out() == []
+    assert train.Records(data(), Reads("pixels", ()), 0, ()).held_out() == []
     assert not opened
 
 
 def test_a_run_without_data_says_what_is_missing():
-    feed = train.Records(data(path=""), Reads("pixels", ()), 0)
+    feed = train.Records(data(path=""), Reads("pixels", ()), 0, ())
     with pytest.raises(UsageError, match=r"--config\.data\.path: not given"):
         feed.train(0)
 

@@ -71,6 +71,52 @@ def test_restarted_build_gives_the_same_bytes(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["once", "twice"]
 
 
+def test_shares_together_are_the_build(
+    clips: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.build(config(clips), tmp_path / "once")
+    monkeypatch.setattr(run, "CHUNK", 2)
+    annotate, seen = run._attempt, []
+
+    def noted(job: run.Job, clip: run.Clip) -> object:
+        seen.append(clip.id)
+        return annotate(job, clip)
+
+    monkeypatch.setattr(run, "_attempt", noted)
+    assert run.build_share(config(clips), tmp_path / "data", 1, (1, 2)) == 2
+    assert seen == ["clip02", "clip03"]
+    for _ in range(2):  # the second time it finds all done
+        assert run.build_share(config(clips), tmp_path / "data", 1, (0, 2)) == 3
+    assert sorted(seen) == [f"clip0{number}" for number in range(5)]
+    assert not (tmp_path / "data").exists()
+    run.build(config(clips), tmp_path / "data")
+    assert len(seen) == 5
+    assert contents(tmp_path / "data") == contents(tmp_path / "once")
+    assert run.build_share(config(clips), tmp_path / "data", 1, (0, 2)) == 3
+
+
+def test_a_share_of_another_build_empties_nothing(
+    clips: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    run.build_share(config(clips), tmp_path / "data", 1, (0, 1))
+    kept = sorted((tmp_path / "data.partial").rglob("*"))
+    with pytest.raises(UsageError, match=r"data.partial: a build of other clips or settings"):
+        run.build_share(config(clips, crops=2), tmp_path / "data", 1, (0, 1))
+    assert sorted((tmp_path / "data.partial").rglob("*")) == kept
+
+
+def test_the_command_line_takes_a_share(
+    clips: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = f"pixels --clips={clips} --out={tmp_path}/data --frames=17 --workers=1 --share="
+    __main__.main((flags + "0/1").split())
+    said = capsys.readouterr().out
+    assert said.endswith("share 0/1 is done (5 clips); without --share it is written\n")
+    for text in ("1/1", "a/2", "1"):
+        with pytest.raises(UsageError, match=f"--share: '{text}'; expected INDEX/COUNT"):
+            __main__.main((flags + text).split())
+
+
 def test_unfinished_build_of_other_settings_is_not_continued(
     clips: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from data_pipeline import schema
 from data_pipeline.build import dataset
-from data_pipeline.grain.loader import Batch, LoaderConfig, batches
+from data_pipeline.grain.loader import Batch, LoaderConfig, batches, shapes
 from ft_jax.errors import UsageError
 
 COUNT, FRAMES = 10, 9
@@ -69,7 +69,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 def take(data: pathlib.Path, count: int, seed: int = 0, start: int = 0, **settings) -> list[Batch]:
     chosen = {"kind": "pixels", "batch_size": 4, "fields": ("person_index",)} | settings
-    config = LoaderConfig(path=str(data / chosen["kind"]), **chosen)
+    config = LoaderConfig(**{"paths": (str(data / chosen["kind"]),)} | chosen)
     return list(itertools.islice(batches(config, seed, start), count))
 
 
@@ -101,9 +101,7 @@ def test_every_epoch_has_every_clip_once_in_another_order(data: pathlib.Path) ->
 
 def test_hosts_share_one_batch(data: pathlib.Path) -> None:
     whole = take(data, 3, fields=("frames",), frames=5)
-    shares = [
-        take(data, 3, fields=("frames",), frames=5, shard=shard, shards=2) for shard in (0, 1)
-    ]
+    shares = [take(data, 3, fields=("frames",), frames=5, rows=rows) for rows in ((0, 1), (2, 3))]
     for batch, first, second in zip(whole, *shares, strict=True):
         joined = {name: np.concatenate([first[name], second[name]]) for name in batch}
         assert same(batch, joined)
@@ -144,12 +142,71 @@ def test_batch_has_the_schema_s_names_and_the_stored_values(data: pathlib.Path) 
             assert batch["expression"][row] == np.float32(truth["expression"])
 
 
+def taller(given: schema.Record, height: int) -> schema.Record:
+    """The record of a clip of another height."""
+    fields = ("video_latents", "condition_latents", "lip_mask", "face_mask")
+    return given | {"height": height} | {n: given[n].repeat(height // 16, 1) for n in fields}
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """Three data sets of ten clips each: two of one shape, one of another."""
+    folder = tmp_path_factory.mktemp("corpora")
+    for name, side in (("a", 16), ("b", 32), ("c", 16)):
+        made = [taller(record(n), side) | {"id": f"{name}/{n}/0"} for n in range(COUNT)]
+        rows = [schema.encode(schema.RECORD, row, RECORD_WIDTHS) for row in made]
+        metadata = {"kind": "records", "schema": schema.VERSION, "widths": RECORD_WIDTHS}
+        metadata |= {"encoders": {}, "frames": FRAMES, "height": side, "width": 16}
+        dataset.write(folder / name, schema.RECORD, rows, {"metadata": metadata}, COUNT, 1)
+    return tuple(str(folder / name) for name in "abc")
+
+
+def mixed(corpora: tuple[str, ...], count: int, start: int = 0, **settings) -> list[Batch]:
+    fields = {"kind": "records", "fields": ("video_latents",), "paths": corpora}
+    return take(pathlib.Path(), count, start=start, **fields, **settings)
+
+
+def test_a_batch_has_one_shape_and_every_data_set_its_share(corpora: tuple[str, ...]) -> None:
+    found = mixed(corpora, 250, weights=(1, 2, 1))
+    sources = [{name[0] for name in batch["id"]} for batch in found]
+    assert all(names == {"b"} or names <= {"a", "c"} for names in sources)
+    assert any(names == {"a", "c"} for names in sources)
+    assert {batch["video_latents"].shape[2] for batch in found} == {2, 4}
+    names = [str(name)[0] for batch in found for name in batch["id"]]
+    shares = [names.count(name) / len(names) for name in "abc"]
+    np.testing.assert_allclose(shares, (0.25, 0.5, 0.25), atol=0.06)
+    for name in "abc":  # each in epochs of its own
+        own = [text for text in ids(found) if text[0] == name]
+        assert len(set(own[:COUNT])) == COUNT and own[:COUNT] != own[COUNT : 2 * COUNT]
+
+
+def test_mixed_batches_are_the_same_however_they_are_reached(corpora: tuple[str, ...]) -> None:
+    whole = mixed(corpora, 12)
+    assert all(map(same, whole[7:], mixed(corpora, 5, start=7)))
+    shares = [mixed(corpora, 12, rows=rows) for rows in ((0, 1), (2, 3))]
+    for batch, first, second in zip(whole, *shares, strict=True):
+        assert same(batch, {name: np.concatenate([first[name], second[name]]) for name in batch})
+
+
+def test_one_batch_of_every_shape_is_known_before(corpora: tuple[str, ...]) -> None:
+    config = LoaderConfig(corpora, 4, "records", fields=("video_latents",))
+    found = [batch["video_latents"].shape[2] for batch in shapes(config, 0)]
+    assert found == [2, 4]
+
+
+def test_mixtures_that_cannot_be_are_refused(corpora: tuple[str, ...]) -> None:
+    for weights in ((1, 1), (1, 1, 0)):
+        with pytest.raises(UsageError, match=r"weights: .* expected 3 positive numbers"):
+            mixed(corpora, 1, weights=weights)
+    with pytest.raises(UsageError, match="expected each data set once"):
+        mixed(corpora[:1] * 2, 1)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"batch_size": 0}, "batch_size: 0"),
         ({"seed": -1}, "seed: -1; expected 0 or more"),
-        ({"shards": 3}, "batch_size: 4; expected a positive multiple of the 3 hosts"),
         ({"fields": ("mouth",)}, "mouth: not a field of pixels"),
         ({"fields": ("frames",), "frames": 6}, "frames: 6; expected a multiple of 4 plus 1"),
         ({"fields": ("frames",), "frames": 13}, "frames: 13; clip a/./0 has only 9"),
@@ -165,7 +222,7 @@ def test_impossible_settings_are_named(data: pathlib.Path, settings: dict, messa
 
 
 def test_other_model_s_data_is_refused(data: pathlib.Path) -> None:
-    config = LoaderConfig(str(data / "records"), 4, "records", fields=("body",))
+    config = LoaderConfig((str(data / "records"),), 4, "records", fields=("body",))
     next(batches(config, 0, encoders={"codec": "abc"}, widths={"c": 4}))
     with pytest.raises(UsageError, match=r"made with codec weights abc, the model has abd"):
         batches(config, 0, encoders={"codec": "abd"})
@@ -198,7 +255,7 @@ def test_damaged_data_set_is_one_line(
 
 def test_wrong_kind_is_refused(data: pathlib.Path) -> None:
     with pytest.raises(UsageError, match="holds pixels; expected records"):
-        batches(LoaderConfig(str(data / "pixels"), 4, "records"), 0)
+        batches(LoaderConfig((str(data / "pixels"),), 4, "records"), 0)
 
 
 def change(folder: pathlib.Path, **changes: object) -> None:

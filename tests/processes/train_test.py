@@ -1,0 +1,47 @@
+"""The training command in several processes: what one gives, wherever it goes on."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.processes import runs
+
+# Samples over two devices, each sample over two, and the weights over two.
+EIGHT = ("--config.mesh.data=2", "--config.mesh.fsdp=2", "--config.mesh.context=2")
+ONE = ("--config.mesh.data=1",)
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """Flags that name data and base."""
+    folder = tmp_path_factory.mktemp("given")
+    data, base = runs.data_set(folder, "a", 20), runs.base(folder)
+    return f"--config.data.path={data}", f"--config.init_from={base}"
+
+
+@pytest.fixture(scope="module")
+def alone(given: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+    """Losses of three steps on one device."""
+    workdir = tmp_path_factory.mktemp("alone")
+    return runs.losses(runs.run(workdir, 1, (*given, *ONE, "--config.num_steps=3")))
+
+
+def test_two_processes_of_four_devices_give_what_one_device_gives_and_one_process_goes_on(
+    given: tuple[str, ...], alone: list[float], tmp_path: Path
+):
+    """The checkpoint of two processes holds whole arrays and a number of batches, nothing else."""
+    first = runs.run(tmp_path, 2, (*given, *EIGHT, "--config.num_steps=2"))
+    np.testing.assert_allclose(runs.losses(first), alone[:2], rtol=1e-5)
+    both = runs.run(tmp_path, 1, (*given, *EIGHT, "--config.num_steps=3"))
+    assert both[: len(first)] == first  # it went on, and read the batches that follow
+    np.testing.assert_allclose(runs.losses(both), alone, rtol=1e-5)
+
+
+def test_a_sample_may_lie_on_several_processes_that_jax_finds_by_itself(
+    given: tuple[str, ...], alone: list[float], tmp_path: Path
+):
+    """Under Slurm a process has one device; both read the same rows."""
+    flags = (*given, *ONE, "--config.mesh.context=2", "--config.num_steps=1")
+    found = runs.losses(runs.run(tmp_path, 2, flags, slurm=True))
+    np.testing.assert_allclose(found, alone[:1], rtol=1e-5)
