@@ -73,5 +73,14 @@ def get_config(arg: str = "") -> ConfigDict:
     c.every.log = 1 if is_tiny else (20 if is_small else 50)
     c.every.evaluate = 2 if is_tiny else 500
     c.every.save = 2 if is_tiny else 250
-    c.every.keep = 2  # checkpoints that stay
+    c.every.keep = 2  # newest checkpoints that stay
+    c.every.keep_every = 0  # and those of every so many steps, a multiple of save
+    c.every.best = ""  # and the one with the lowest held-out metric of this name ("loss")
+
+    c.watch = ConfigDict()
+    c.watch.bad_steps = 3  # steps in a row that may be not finite; they change nothing
+    c.watch.hang_seconds = 600.0  # without a step, after which all stacks are written; 0: never
+    c.watch.profile = (0, 0)  # steps from the first to before the second; equal: none
+    c.watch.tensorboard = True
+    c.watch.wandb = ""  # project of Weights & Biases (pip install wandb); "": none
     return c

@@ -4,7 +4,8 @@ r"""Trains one phase: any stage, any size, from nothing or from an earlier phase
       --config.data.path=outputs/records --config.init_from=outputs/base
 
 The same command again continues where the run stopped, or says that it is done. Exit status:
-0 done, 75 told to stop and saved, 2 wrong input.
+0 done, 75 told to stop (SIGTERM, SIGINT) and saved, 76 loss or gradient stayed not finite (the
+records of those batches are in WORKDIR/bad_batches.jsonl), 2 wrong input.
 
 Tests: tests/training/train_test.py.
 """
@@ -133,8 +134,7 @@ def main(arguments: list[str]) -> int:
     import jax
 
     from ft_jax.errors import UsageError
-    from ft_jax.training import loop
-    from ft_jax.training.interrupt import CODE
+    from ft_jax.training import interrupt, loop, patience
 
     if arguments:
         raise UsageError(f"{arguments[0]}: no such argument; expected flags only (see --help)")
@@ -148,8 +148,12 @@ def main(arguments: list[str]) -> int:
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     jax.config.update("jax_num_cpu_devices", cpu_devices(run.mesh, samples, cores))
     feed = Records(data, stage.reads, run.seed)
-    summary = loop.train(run, stage, feed, workdir, settings)
-    return 0 if summary.finished else CODE
+    try:
+        summary = loop.train(run, stage, feed, workdir, settings)
+    except patience.NotFiniteError as error:
+        print(f"ft_jax: {error}", file=sys.stderr)
+        return patience.CODE
+    return 0 if summary.finished else interrupt.CODE
 
 
 if __name__ == "__main__":

@@ -50,6 +50,16 @@ def test_only_the_newest_stay(manager):
     assert manager.steps() == [3, 2]
 
 
+def test_the_best_and_those_of_every_so_many_steps_stay_as_well(tmp_path):
+    for first in (True, False):  # the same after a restart
+        made = Manager(tmp_path, keep=1, keep_every=4, best="loss")
+        for step, loss in ((2, 0.5), (4, 0.7), (6, None), (7, 0.6)) if first else ((9, 0.8),):
+            made.save(step, trees(step), {}, {"loss": loss} if loss else None)
+        made.wait()
+        assert made.steps() == ([7, 4, 2] if first else [9, 4, 2]) and made.best() == 2
+        made.close()
+
+
 def test_reading_without_a_shape_gives_the_average_as_numpy(manager):
     save(manager, 3)
     saved = manager.restore()
