@@ -4,7 +4,8 @@ One process reads its own flag. Of several, all must save after the same step: t
 to the preemption service of `jax.distributed`, which tells every process of a signal to any, and
 agrees on a step that none has begun. Needs no device.
 
-Tests: tests/training/loop_test.py (a run that is told to stop saves and resumes).
+Tests: tests/training/loop_test.py (a run that is told to stop saves and resumes), hosts_test.py
+(two processes, one is told).
 """
 
 import signal

@@ -21,6 +21,7 @@ import jax
 
 from ft_jax.training import sinks
 from ft_jax.training.goodput import Goodput
+from ft_jax.training.hosts import Hosts
 from ft_jax.training.patience import Patience
 
 
@@ -29,6 +30,7 @@ class _Pending:
     step: int
     values: Mapping[str, jax.Array]
     ids: Sequence[str]
+    busy: jax.Array | None  # of all hosts, at the end of a line
 
 
 class Log:
@@ -56,8 +58,9 @@ class Log:
         self._pending: _Pending | None = None
         self._sums: dict[str, float] = {}
         self._count = self._skipped = self._samples = 0
-        self._since = time.perf_counter()
-        self._waited = 0.0
+        self._since = self._busy_since = time.perf_counter()
+        self._waited = self._idle = 0.0
+        self._hosts = Hosts() if jax.process_count() > 1 else None
         self._last = steps.start
         self.goodput = Goodput(self._lines(), steps.start, began)
         if self._leads:
@@ -77,7 +80,8 @@ class Log:
         Raises:
           NotFiniteError: Loss or gradient of the step before, and of too many before that, are not.
         """
-        previous, self._pending = self._pending, _Pending(step, values, ids)
+        busy = self._spread() if self._ends_line(step) else None
+        previous, self._pending = self._pending, _Pending(step, values, ids, busy)
         self._waited += waited
         self.goodput.add("data", waited)
         if previous is not None:
@@ -134,7 +138,9 @@ class Log:
         self._since = time.perf_counter()
 
     def _digest(self, pending: _Pending) -> None:
+        began = time.perf_counter()
         values = {name: float(x) for name, x in jax.device_get(dict(pending.values)).items()}
+        self._idle += time.perf_counter() - began
         if self._patience.is_finite(pending.step, values, pending.ids):
             for name, value in values.items():
                 self._sums[name] = self._sums.get(name, 0.0) + value
@@ -143,10 +149,21 @@ class Log:
             self.say(f"step {pending.step} is not finite and changed nothing")
         self._count += 1
         self._samples += len(pending.ids) * jax.process_count()
-        if (pending.step + 1) % self._every == 0 or pending.step + 1 == self._num_steps:
-            self._write_means(pending.step)
+        if self._ends_line(pending.step):
+            self._write_means(pending.step, pending.busy)
 
-    def _write_means(self, step: int) -> None:
+    def _ends_line(self, step: int) -> bool:
+        return (step + 1) % self._every == 0 or step + 1 == self._num_steps
+
+    def _spread(self) -> jax.Array | None:
+        """Tells the other hosts for how long this one did not wait for a device since last time."""
+        if self._hosts is None:
+            return None
+        now = time.perf_counter()
+        busy, self._busy_since, self._idle = now - self._busy_since - self._idle, now, 0.0
+        return self._hosts.spread(busy)
+
+    def _write_means(self, step: int, busy: jax.Array | None = None) -> None:
         now = time.perf_counter()
         seconds = max(now - self._since, 1e-9)
         finite = self._count - self._skipped
@@ -161,12 +178,18 @@ class Log:
             timing["mfu"] = self._flops_share / each
         wall = time.time()
         books = self.goodput.books(wall)
-        line = {"step": step + 1, **means, "skipped": self._skipped, **timing}
-        self.write({**line, "time": wall, "goodput": books})
+        line: dict[str, Any] = {"step": step + 1, **means, "skipped": self._skipped, **timing}
+        line |= {"time": wall, "goodput": books}
+        slowest = None
+        if self._hosts is not None and busy is not None:
+            slowest = self._hosts.slowest(jax.device_get(busy))
+            line["slowest"] = slowest
+        self.write(line)
         told = [f"step {step + 1}/{self._num_steps}", f"loss {means.get('loss', math.nan):.4f}"]
         told += [f"{each:.3f} s/step", f"{timing['samples_per_second']:.1f} samples/s"]
         told += [f"MFU {timing['mfu']:.0%}"] if self._flops_share else []
         told += [f"data wait {timing['data_wait_share']:.0%}", f"goodput {books['share']:.0%}"]
+        told += [f"slowest {slowest['host']}"] if slowest else []
         self.say("  ".join([*told, f"{clock((self._num_steps - step - 1) * each)} left"]))
         self._sums, self._count, self._skipped, self._samples = {}, 0, 0, 0
         self._since, self._waited = now, 0.0

@@ -20,7 +20,7 @@ class Watchdog:
         """Waits for the first `beat`; 0 seconds: watches nothing."""
         self._path = workdir / f"hang.{jax.process_index()}.txt"
         self._seconds = seconds
-        self._file = self._path.open("w") if seconds else None
+        self._file = self._path.open("a") if seconds else None
 
     def beat(self) -> None:
         """A step has begun: the seconds count anew."""
