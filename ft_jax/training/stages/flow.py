@@ -147,7 +147,9 @@ class Flow(Stage):
         if not train and self.cfg.levels:
             levels = jnp.asarray(self.cfg.levels, jnp.float32)
             means = jax.lax.map(lambda x: jnp.mean(error_at(jnp.full(samples, x))), levels)
-            metrics |= {f"level_{x:g}": mean for x, mean in zip(self.cfg.levels, means)}
+            metrics |= {
+                f"level_{x:g}": mean for x, mean in zip(self.cfg.levels, means, strict=True)
+            }
         return jnp.mean(each), metrics
 
     def conditions(
