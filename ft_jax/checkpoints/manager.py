@@ -16,10 +16,13 @@ newest, those of every so many steps, and the best by a held-out metric.
 Tests: tests/checkpoints/manager_test.py, tests/training/loop_test.py (resume, bit for bit).
 """
 
+import contextlib
 import dataclasses
 import logging
+import math
+import shutil
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +114,23 @@ class Manager:
         items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
         args = ocp.args.Composite(**items, meta=ocp.args.JsonSave(meta))
         judged = dict(metrics) if metrics and self._keeps_best else None
-        self._orbax.save(step, args=args, metrics=judged)
+        with self._room():
+            self._orbax.save(step, args=args, metrics=judged)
+
+    def check_room(self, trees: Mapping[str, Any]) -> None:
+        """Sees to it that there is space for one more checkpoint of these (abstract) trees.
+
+        Raises:
+          UsageError: There is not.
+        """
+        leaves = jax.tree.leaves(dict(trees))
+        needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+        free = shutil.disk_usage(self.directory).free
+        if free < needed:
+            raise UsageError(
+                f"{self.directory}: {free / 2**20:.0f} MiB are free; expected "
+                f"{needed / 2**20:.0f} MiB for a checkpoint"
+            )
 
     def steps(self) -> list[int]:
         """All complete checkpoints, newest first."""
@@ -154,12 +173,26 @@ class Manager:
 
     def wait(self) -> None:
         """Blocks until everything that was started is on disk under its final name."""
-        self._orbax.wait_until_finished()
+        with self._room():
+            self._orbax.wait_until_finished()
 
     def close(self) -> None:
         """Waits and lets go of the directory."""
-        self._orbax.wait_until_finished()
+        self.wait()
         self._orbax.close()
+
+    @contextlib.contextmanager
+    def _room(self) -> Iterator[None]:
+        """A full disk in one line; TensorStore says it in a ValueError, at the next call."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            if "No space left on device" not in str(error):
+                raise
+            raise UsageError(
+                f"{self.directory}: the disk is full; expected room for a checkpoint (the newest "
+                f"whole one stays)"
+            ) from None
 
     def _read(
         self,

@@ -37,6 +37,7 @@ from ft_jax.training import compiler, flops, optim, origin, step, watch
 from ft_jax.training.interrupt import Interrupt
 from ft_jax.training.metrics import Log
 from ft_jax.training.prefetch import Prefetch
+from ft_jax.training.preview import Preview
 from ft_jax.training.stages import Stage
 from ft_jax.training.state import TrainState, averaged
 
@@ -131,13 +132,16 @@ def train(
     # 1 mesh
     mesh = meshes.make(run.mesh)
 
-    # 2 checkpoints
+    # 2 checkpoints, and what is looked at
     place = Path(workdir)
     manager = Manager(place, run.every.keep, run.every.keep_every, run.every.best)
     closing.callback(manager.close)
 
+    preview = Preview(run.watch.preview, stage.system, place)
+
     # 3 abstract state, 4 where each array lives
     planned = origin.plan(stage, run.optim, run.num_steps, mesh, run.mesh.rules)
+    manager.check_room(origin.trees(planned.state))
 
     # 5 weights: the run's own checkpoint wins over init_from, that wins over chance
     state, frozen, start, meta = _weights(run, stage, planned, manager, feed.encoders)
@@ -179,6 +183,12 @@ def train(
             if run.every.save and number % run.every.save == 0 and number > start:
                 log.settle()
                 save(number, result)
+            if preview.due(number):
+                log.settle()
+                with log.goodput.lost("preview"):
+                    shown = preview.show(merge(averaged(state), frozen), number)
+                log.say(f"preview {shown}")
+                log.restart_clock()
             watching.before(number)
             asked = time.perf_counter()
             (batch, ids), first = first or next(batches), None

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from ft_jax.training import sinks
+from ft_jax.training import preview, sinks
 from ft_jax.training.metrics import Log
 from ft_jax.training.profile import Profile
 from ft_jax.training.watchdog import Watchdog
@@ -25,6 +25,7 @@ class Config:
       profile: Steps from the first to before the second; equal ones: none.
       tensorboard: Whether event files are written.
       wandb: Project of Weights & Biases; "": none.
+      preview: Clips that are made on the way.
     """
 
     bad_steps: int
@@ -32,6 +33,7 @@ class Config:
     profile: tuple[int, int]
     tensorboard: bool
     wandb: str
+    preview: preview.Config
 
 
 class Watch:

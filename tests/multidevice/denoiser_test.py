@@ -22,8 +22,9 @@ from ft_jax.diffusion import flow
 from ft_jax.models import audio, dit, fantasy, identity, motion
 from ft_jax.sharding import mesh as meshes
 from ft_jax.sharding.constrain import partitioned, shardings
-from ft_jax.training import loop, optim, origin, randomness, schedules, watch
+from ft_jax.training import loop, optim, origin, randomness, schedules
 from ft_jax.training.stages import Reads
+from tests.training.toy import WATCH
 
 WIDTH, HEADS, FRAMES = 32, 4, 17
 CONFIG = fantasy.Config(
@@ -197,9 +198,7 @@ def trained(mesh: meshes.Config, workdir: Path) -> tuple[dict[str, np.ndarray], 
         optim=settings,
         mesh=mesh,
         every=loop.Every(log=1, evaluate=0, save=0, keep=1, keep_every=0, best=""),
-        watch=watch.Config(
-            bad_steps=0, hang_seconds=0.0, profile=(0, 0), tensorboard=False, wandb=""
-        ),
+        watch=WATCH,
     )
     stage: Any = Flow()
     assert loop.train(run, stage, Feed(), workdir, {}).finished

@@ -14,7 +14,7 @@ from ft_jax.checkpoints import handover
 from ft_jax.checkpoints.manager import Manager
 from ft_jax.checkpoints.tree import flatten, merge
 from ft_jax.errors import UsageError
-from ft_jax.training import flops, loop, watch
+from ft_jax.training import flops, loop
 from ft_jax.training.patience import NotFiniteError
 from tests.training.toy import EVERY, WATCH, Feed, Toy, settings
 
@@ -130,7 +130,7 @@ def test_the_best_checkpoint_stays_beside_the_newest_and_every_so_many(tmp_path)
 
 def test_a_run_is_watched_as_its_settings_say(tmp_path, monkeypatch):
     monkeypatch.setitem(flops.PEAKS, "cpu", 1e12)
-    asked = watch.Config(bad_steps=0, hang_seconds=60.0, profile=(1, 2), tensorboard=True, wandb="")
+    asked = dataclasses.replace(WATCH, hang_seconds=60.0, profile=(1, 2), tensorboard=True)
     loop.train(settings(num_steps=4, watch=asked), Toy(), Feed(), tmp_path, {})
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
     assert list((tmp_path / "tensorboard").iterdir())
@@ -141,6 +141,25 @@ def test_a_run_is_watched_as_its_settings_say(tmp_path, monkeypatch):
     operations = last["mfu"] * 1e12 * last["step_seconds"]
     assert operations == pytest.approx(2 * (2 * 4 * 3 * 3))
     assert last["goodput"]["start"] > 0 and last["goodput"]["evaluation"] > 0
+
+
+def test_previews_are_made_when_they_are_due_from_the_average_of_that_step(tmp_path, monkeypatch):
+    shown = {}
+
+    def show(self, params, step):
+        shown[step] = {path: np.array(leaf) for path, leaf in flatten(params).items()}
+
+    monkeypatch.setattr(loop.Preview, "__init__", lambda *arguments: None)
+    monkeypatch.setattr(loop.Preview, "due", lambda self, step: step in (2, 4))
+    monkeypatch.setattr(loop.Preview, "show", show)
+    loop.train(settings(), Toy(), Feed(), tmp_path, {})
+    assert list(shown) == [2, 4]
+    for step in ("6", "8"):
+        shutil.rmtree(tmp_path / "checkpoints" / step)
+    saved = final(tmp_path)
+    assert {f"ema/{path}" for path in shown[4]} == saved.keys()
+    for path, leaf in shown[4].items():
+        np.testing.assert_array_equal(leaf, saved[f"ema/{path}"], err_msg=path)
 
 
 def test_what_can_not_stay_is_refused(tmp_path):

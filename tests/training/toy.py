@@ -13,12 +13,15 @@ import numpy as np
 
 from ft_jax.checkpoints.tree import merge
 from ft_jax.sharding import mesh
-from ft_jax.training import loop, optim, randomness, schedules, watch
+from ft_jax.training import loop, optim, preview, randomness, schedules, watch
 from ft_jax.training.stages import Reads
 
 WIDTH = 3
 EVERY = loop.Every(log=2, evaluate=4, save=2, keep=3, keep_every=0, best="")
-WATCH = watch.Config(bad_steps=0, hang_seconds=0.0, profile=(0, 0), tensorboard=False, wandb="")
+SHOWN = preview.Config(every=0, picture="", speech="", prompt="", weights="", hearing="clip")
+WATCH = watch.Config(
+    bad_steps=0, hang_seconds=0.0, profile=(0, 0), tensorboard=False, wandb="", preview=SHOWN
+)
 
 
 class Toy:
