@@ -250,7 +250,7 @@ def parse(arguments: Sequence[str]) -> Plan:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "outputs" / "soak")
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--save", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("rest", nargs="*", help="after --: flags of ft_jax.cli.train")

@@ -14,7 +14,7 @@ import dataclasses
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -134,7 +134,7 @@ def main(arguments: list[str]) -> int:
     import jax
 
     from ft_jax.errors import UsageError
-    from ft_jax.training import interrupt, loop, patience
+    from ft_jax.training import loop
 
     if arguments:
         raise UsageError(f"{arguments[0]}: no such argument; expected flags only (see --help)")
@@ -148,12 +148,18 @@ def main(arguments: list[str]) -> int:
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     jax.config.update("jax_num_cpu_devices", cpu_devices(run.mesh, samples, cores))
     feed = Records(data, stage.reads, run.seed)
+    return status(lambda: loop.train(run, stage, feed, workdir, settings))
+
+
+def status(run: Callable[[], Any]) -> int:
+    """The exit status of a run, from how it ends; see the head of this file."""
+    from ft_jax.training import interrupt, patience
+
     try:
-        summary = loop.train(run, stage, feed, workdir, settings)
+        return 0 if run().finished else interrupt.CODE
     except patience.NotFiniteError as error:
         print(f"ft_jax: {error}", file=sys.stderr)
         return patience.CODE
-    return 0 if summary.finished else interrupt.CODE
 
 
 if __name__ == "__main__":
