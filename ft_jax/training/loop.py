@@ -223,7 +223,7 @@ def _weights(
     manager: Manager,
     encoders: Mapping[str, str],
 ) -> tuple[TrainState, Any, int, dict[str, Any]]:
-    found = origin.restored(manager, planned, stage, run.stage)
+    found = origin.restored(manager, planned, stage, run.stage, run.seed)
     if found is not None:
         state, start, base = found
         leaves = _frozen_again(planned, base)
@@ -236,7 +236,7 @@ def _weights(
         )
         start = 0
     frozen = origin.placed_frozen(planned, leaves, run.frozen_dtype)
-    made = {"stage": run.stage, "system": stage.system, "base": base}
+    made = {"stage": run.stage, "seed": run.seed, "system": stage.system, "base": base}
     return state, frozen, start, {**made, "encoders": dict(encoders)}
 
 

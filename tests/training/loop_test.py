@@ -228,6 +228,8 @@ def test_a_frozen_part_without_weights_is_refused(tmp_path):
 def test_the_folder_of_another_run_is_refused(done):
     with pytest.raises(UsageError, match="another"):
         loop.train(settings(), Toy({"denoiser": {"width": 4}}), Feed(), done, {})
+    with pytest.raises(UsageError, match=r"another run, of seed 3; expected --config\.seed=3"):
+        loop.train(settings(seed=4), Toy(), Feed(), done, {})
 
 
 def test_how_it_is_computed_and_what_it_does_not_train_may_change_under_a_run(done):
