@@ -31,12 +31,13 @@ REQUIRES = [
     "soxr>=1.1",
     # 5.x dropped the cascades of the face detector from the wheel.
     "opencv-python-headless>=4.13,<5",
-    # data
+    # data, and numbers of a run
     "grain>=0.2.18",
     "array-record>=0.8.6",
     "tensorflow-datasets>=4.9.10",
     "importlib_resources",  # tensorflow-datasets imports it without declaring it
     "protobuf<7",
+    "tensorboardX>=2.6.5",  # event files without TensorFlow
     "tqdm>=4.66",
 ]
 

@@ -76,5 +76,26 @@ def get_config(arg: str = "") -> ConfigDict:
     c.every.log = 1 if is_tiny else (20 if is_small else 50)
     c.every.evaluate = 2 if is_tiny else 500
     c.every.save = 2 if is_tiny else 250
-    c.every.keep = 2  # checkpoints that stay
+    c.every.keep = 2  # newest checkpoints that stay
+    c.every.keep_every = 0  # and those of every so many steps, a multiple of save
+    c.every.best = ""  # and the one with the lowest held-out metric of this name ("loss")
+    c.watch = watch()
+    return c
+
+
+def watch() -> ConfigDict:
+    """What is looked at while a run goes on, and put up with (ft_jax/training/watch.py)."""
+    c = ConfigDict()
+    c.bad_steps = 3  # steps in a row that may be not finite; they change nothing
+    c.hang_seconds = 600.0  # without a step, after which all stacks are written; 0: never
+    c.profile = (0, 0)  # steps from the first to before the second; equal: none
+    c.tensorboard = True
+    c.wandb = ""  # project of Weights & Biases (pip install wandb); "": none
+    c.preview = ConfigDict()  # clips in WORKDIR/previews, for stages that train a denoiser
+    c.preview.every = 0  # steps; 0: none
+    c.preview.picture = ""  # file of a portrait
+    c.preview.speech = ""  # file of a recording
+    c.preview.prompt = "A person talks to the camera."
+    c.preview.weights = ""  # bundle of the encoders; "": the one that ships
+    c.preview.hearing = "clip"  # "frame" for stage 2
     return c

@@ -43,6 +43,7 @@ def get_config(arg: str = "mini") -> ConfigDict:
     c.task.lip.counts = "alone"  # or "added" to the whole frame
     c.task.lip.mean_over = "region"  # or the whole "frame": lips then weigh next to nothing
     c.task.lip.without = "whole"  # a clip without a usable mask: the whole frame, or "nothing"
+    c.task.levels = (0.1, 0.3, 0.5, 0.7, 0.9)  # noise levels the held-out loss is told at as well
     c.task.identity = True  # False: the branch does not exist
     c.task.motion = True
     return c

@@ -10,21 +10,26 @@ meta     JSON: step, batches consumed (all that is needed to continue the data),
          base, and a checksum of every leaf that this process holds whole
 
 Saving is asynchronous; a directory under its final name is complete. A newest checkpoint that
-cannot be read, or whose checksums differ, is passed over with a warning that names it.
+cannot be read, or whose checksums differ, is passed over with a warning that names it. Stay may the
+newest, those of every so many steps, and the best by a held-out metric.
 
 Tests: tests/checkpoints/manager_test.py, tests/training/loop_test.py (resume, bit for bit).
 """
 
+import contextlib
 import dataclasses
 import logging
+import math
+import shutil
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
 
 from ft_jax.errors import UsageError
 
@@ -43,12 +48,39 @@ class Saved:
 class Manager:
     """The checkpoints of one run, in `workdir`/checkpoints."""
 
-    def __init__(self, workdir: str | Path, keep: int = 2) -> None:
-        """Opens (and makes) the directory; `keep` newest checkpoints stay."""
+    def __init__(
+        self, workdir: str | Path, keep: int = 2, keep_every: int = 0, best: str = ""
+    ) -> None:
+        """Opens (and makes) the directory.
+
+        Args:
+          workdir: Folder of the run.
+          keep: So many of the newest checkpoints stay.
+          keep_every: And those of every so many steps; 0: none.
+          best: And the one with the lowest metric of this name, of those saved with metrics; "":
+            none.
+        """
         self.directory = Path(workdir).absolute() / "checkpoints"
         self._damaged: set[int] = set()
+        self._keeps_best = bool(best)
+        stay: list[Any] = [policies.LatestN(keep)]
+        if keep_every:
+            stay.append(policies.EveryNSteps(keep_every))
+        if best:
+            stay.append(
+                policies.BestN(
+                    get_metric_fn=lambda metrics: metrics[best],
+                    reverse=True,  # the last one stays
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, create=True, enable_async_checkpointing=True
+            preservation_policy=policies.AnyPreservationPolicy(stay),
+            best_fn=(lambda metrics: metrics[best]) if best else None,
+            best_mode="min",
+            create=True,
+            enable_async_checkpointing=True,
         )
         try:
             self._orbax = ocp.CheckpointManager(self.directory, options=options, item_names=ITEMS)
@@ -57,13 +89,20 @@ class Manager:
                 f"{workdir}: {error.strerror}; expected a folder to write to"
             ) from None
 
-    def save(self, step: int, trees: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
+    def save(
+        self,
+        step: int,
+        trees: Mapping[str, Any],
+        meta: Mapping[str, Any],
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
         """Starts saving {item: tree}; returns when the arrays may be donated.
 
         Args:
           step: Number of the checkpoint; a good one that exists already is left as it is.
           trees: Some of params, ema, rest; a None is left out.
           meta: What else must come back, as JSON.
+          metrics: Held out, of this step; None for a step that was not judged.
         """
         if step in self._orbax.all_steps():
             if step not in self._damaged:
@@ -73,11 +112,33 @@ class Manager:
         trees = {name: _off_device(tree) for name, tree in trees.items() if tree is not None}
         meta = {**meta, "step": step, "checksums": _checksums(trees)}
         items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
-        self._orbax.save(step, args=ocp.args.Composite(**items, meta=ocp.args.JsonSave(meta)))
+        args = ocp.args.Composite(**items, meta=ocp.args.JsonSave(meta))
+        judged = dict(metrics) if metrics and self._keeps_best else None
+        with self._room():
+            self._orbax.save(step, args=args, metrics=judged)
+
+    def check_room(self, trees: Mapping[str, Any]) -> None:
+        """Sees to it that there is space for one more checkpoint of these (abstract) trees.
+
+        Raises:
+          UsageError: There is not.
+        """
+        leaves = jax.tree.leaves(dict(trees))
+        needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+        free = shutil.disk_usage(self.directory).free
+        if free < needed:
+            raise UsageError(
+                f"{self.directory}: {free / 2**20:.0f} MiB are free; expected "
+                f"{needed / 2**20:.0f} MiB for a checkpoint"
+            )
 
     def steps(self) -> list[int]:
         """All complete checkpoints, newest first."""
         return sorted(self._orbax.all_steps(), reverse=True)
+
+    def best(self) -> int | None:
+        """The step of the best checkpoint that was saved with metrics, or None."""
+        return self._orbax.best_step() if self._keeps_best else None
 
     def restore(
         self,
@@ -112,12 +173,26 @@ class Manager:
 
     def wait(self) -> None:
         """Blocks until everything that was started is on disk under its final name."""
-        self._orbax.wait_until_finished()
+        with self._room():
+            self._orbax.wait_until_finished()
 
     def close(self) -> None:
         """Waits and lets go of the directory."""
-        self._orbax.wait_until_finished()
+        self.wait()
         self._orbax.close()
+
+    @contextlib.contextmanager
+    def _room(self) -> Iterator[None]:
+        """A full disk in one line; TensorStore says it in a ValueError, at the next call."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            if "No space left on device" not in str(error):
+                raise
+            raise UsageError(
+                f"{self.directory}: the disk is full; expected room for a checkpoint (the newest "
+                f"whole one stays)"
+            ) from None
 
     def _read(
         self,

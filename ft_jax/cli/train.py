@@ -8,8 +8,9 @@ the base) or full; each is a row of optim.groups.
 
 Started once a machine (TPU VMs, GKE) or once a GPU (Slurm), the processes are one run; where JAX
 does not find them by itself, --processes says who they are. The same command again continues where
-the run stopped, or says that it is done. Exit status: 0 done, 75 told to stop and saved, 2 wrong
-input.
+the run stopped, or says that it is done. Exit status: 0 done, 75 told to stop (SIGTERM, SIGINT) and
+saved, 76 loss or gradient stayed not finite (the records of those batches are in
+WORKDIR/bad_batches.jsonl), 2 wrong input.
 
 Tests: tests/training/train_test.py, tests/training/learns_test.py.
 """
@@ -18,7 +19,7 @@ import dataclasses
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -179,7 +180,6 @@ def main(arguments: list[str]) -> int:
     from ft_jax.errors import UsageError
     from ft_jax.sharding import batch, mesh
     from ft_jax.training import loop
-    from ft_jax.training.interrupt import CODE
 
     if arguments:
         raise UsageError(f"{arguments[0]}: no such argument; expected flags only (see --help)")
@@ -196,8 +196,18 @@ def main(arguments: list[str]) -> int:
         jax.config.update("jax_num_cpu_devices", here)
     rows = batch.rows(mesh.make(run.mesh), data.batch_size)
     feed = Records(data, stage.reads, run.seed, rows)
-    summary = loop.train(run, stage, feed, workdir, settings)
-    return 0 if summary.finished else CODE
+    return status(lambda: loop.train(run, stage, feed, workdir, settings))
+
+
+def status(run: Callable[[], Any]) -> int:
+    """The exit status of a run, from how it ends; see the head of this file."""
+    from ft_jax.training import interrupt, patience
+
+    try:
+        return 0 if run().finished else interrupt.CODE
+    except patience.NotFiniteError as error:
+        print(f"ft_jax: {error}", file=sys.stderr)
+        return patience.CODE
 
 
 if __name__ == "__main__":

@@ -2,13 +2,13 @@
 
 Its chapters, in an order that matters:
   1 mesh                      5 weights: own checkpoint, else init_from, else chance
-  2 log and checkpoints       6 compile the step
+  2 checkpoints               6 compile the step
   3 abstract state            7 evaluation
   4 where each array lives    8 the loop: evaluate old weights, save, next batch, step, log
                               9 close: last save, what the stage has to add, a summary
 Saving comes before the next batch is pulled, so that state and data position agree. A run that is
 told to stop (SIGTERM, SIGINT) saves and returns; the same command continues it, and gives bit for
-bit what an uninterrupted run gives.
+bit what an uninterrupted run gives. What is only looked at stands in watch.py and metrics.py.
 
 Tests: tests/training/loop_test.py.
 """
@@ -35,10 +35,11 @@ from ft_jax.sharding import batch as sharding
 from ft_jax.sharding import mesh as meshes
 from ft_jax.sharding.constrain import partitioned
 from ft_jax.sharding.processes import agreed, is_first
-from ft_jax.training import compiler, optim, origin, step
+from ft_jax.training import compiler, flops, optim, origin, step, watch
 from ft_jax.training.interrupt import Interrupt
 from ft_jax.training.metrics import Log
 from ft_jax.training.prefetch import Prefetch
+from ft_jax.training.preview import Preview
 from ft_jax.training.stages import Stage
 from ft_jax.training.state import TrainState, averaged
 from ft_jax.training.steps import Steps
@@ -53,7 +54,21 @@ class Every:
     log: int
     evaluate: int
     save: int
-    keep: int  # checkpoints that stay
+    keep: int  # newest checkpoints that stay
+    keep_every: int  # and those of every so many steps
+    best: str  # and the one with the lowest held-out metric of this name; "": none
+
+    def __post_init__(self) -> None:
+        for name in ("log", "keep"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"every.{name}: got {getattr(self, name)}; expected at least 1")
+        for name, is_asked in (("keep_every", self.keep_every > 0), ("evaluate", bool(self.best))):
+            steps = getattr(self, name)
+            if is_asked and not (self.save and steps and steps % self.save == 0):
+                raise UsageError(
+                    f"every.{name}: got {steps}; expected a multiple of every.save, {self.save}: "
+                    f"only what is saved can stay"
+                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +84,7 @@ class Config:
     optim: optim.Config
     mesh: meshes.Config
     every: Every
+    watch: watch.Config
 
 
 @runtime_checkable
@@ -115,52 +131,77 @@ def train(
       settings: All settings as JSON values, kept in the checkpoints.
 
     Raises:
-      UsageError: A setting, the data or the folder does not fit; or the loss is not finite.
+      UsageError: A setting, the data or the folder does not fit.
+      NotFiniteError: Loss or gradient stayed not finite.
     """
+    began = time.time()
     closing = contextlib.ExitStack()  # threads end, however the run does
     # 1 mesh
     mesh = meshes.make(run.mesh)
 
-    # 2 log and checkpoints
+    # 2 checkpoints, and what is looked at
     place = Path(workdir)
-    manager = Manager(place, run.every.keep)
+    manager = Manager(place, run.every.keep, run.every.keep_every, run.every.best)
     closing.callback(manager.close)
+
+    preview = Preview(run.watch.preview, stage.system, place)
 
     # 3 abstract state, 4 where each array lives
     planned = origin.plan(stage, run.optim, run.num_steps, mesh, run.mesh.rules)
+    manager.check_room(origin.trees(planned.state))
 
     # 5 weights: the run's own checkpoint wins over init_from, that wins over chance
     state, frozen, start, meta = _weights(run, stage, planned, manager, feed.encoders)
     meta["config"] = settings
-    log = Log(place, run.stage, start, run.num_steps, run.every.log)
+    left = range(start, run.num_steps)
+    log = Log(place, run.stage, left, run.every.log, run.watch.bad_steps, began)
     log.say(f"step {start}/{run.num_steps} in {place}\n{origin.table(planned)}")
 
     # Logical axis names mean something from here on: unboxing parameters must not see them.
     with closing, partitioned(mesh, run.mesh.rules), Interrupt() as interrupt:
+        closing.callback(log.close)
+        watching = watch.Watch(run.watch, place, log, start, settings)
+        closing.callback(watching.close)
+
         # 6 compile the step
         feeder = functools.partial(_placed, stage=stage, mesh=mesh, parts=run.optim.accumulate)
         batches = Prefetch(feed.train(start), feeder)
         closing.callback(batches.close)
-        first = next(batches) if start < run.num_steps else None
+        first = next(batches) if left else None
         update = _steps(run, stage, planned, (state, frozen), log)
         closing.callback(update.close)
         if first is not None:
             update.ahead([first[0]])
             update.ahead(feeder(batch)[0] for batch in feed.shapes())
             update.wait(first[0])
-            log.restart_clock()
+        _expect_flops(stage, state, frozen, first, mesh, log)
+        log.goodput.add("start", time.time() - began)
+        log.restart_clock()
 
         # 7 evaluation
         judge = _judge(stage, frozen, feed, feeder)
 
+        def save(number: int, result: Mapping[str, float]) -> None:
+            with log.goodput.lost("checkpoint"):
+                state_of = origin.trees(state)
+                manager.save(number, state_of, {**meta, "batches": number}, result)
+
         # 8 the loop
-        reached, result = start, dict[str, float]()
-        for number in range(start, run.num_steps):
+        reached = start
+        for number in left:
+            result = dict[str, float]()
             if run.every.evaluate and number % run.every.evaluate == 0:
-                _evaluate(judge, state, log, number)
+                result = _evaluate(judge, state, log, number, run.every.best)
             if run.every.save and number % run.every.save == 0 and number > start:
                 log.settle()
-                manager.save(number, origin.trees(state), {**meta, "batches": number})
+                save(number, result)
+            if preview.due(number):
+                log.settle()
+                with log.goodput.lost("preview"):
+                    shown = preview.show(merge(averaged(state), frozen), number)
+                log.say(f"preview {shown}")
+                log.restart_clock()
+            watching.before(number)
             asked = time.perf_counter()
             (batch, ids), first = first or next(batches), None
             waited = time.perf_counter() - asked
@@ -168,18 +209,21 @@ def train(
                 state, metrics = update(state, frozen, batch)
             log.push(number, metrics, ids, waited)
             reached = number + 1
-            if interrupt.asked:
+            if interrupt.asked(reached):
                 break
 
         # 9 close
         log.flush()
-        manager.save(reached, origin.trees(state), {**meta, "batches": reached})
-        manager.wait()
         finished = reached == run.num_steps
+        is_new = finished and agreed(start < reached or not (place / handover.SYSTEM).exists())
+        result = _evaluate(judge, state, log, reached, run.every.best) if is_new else {}
+        save(reached, result)
+        manager.wait()
         if not finished:
             log.say(f"told to stop; saved step {reached}, the same command continues")
-        elif agreed(start < reached or not (place / handover.SYSTEM).exists()):
-            result = _evaluate(judge, state, log, reached)
+        elif is_new:
+            if run.every.best:
+                log.say(f"best held-out {run.every.best}: step {manager.best()}, kept")
             _finish(stage, merge(averaged(state), frozen), feed, place)
         return Summary(reached, finished, result)
 
@@ -191,7 +235,7 @@ def _weights(
     manager: Manager,
     encoders: Mapping[str, str],
 ) -> tuple[TrainState, Any, int, dict[str, Any]]:
-    found = origin.restored(manager, planned, stage, run.stage)
+    found = origin.restored(manager, planned, stage, run.stage, run.seed)
     if found is not None:
         state, start, base = found
         leaves = _frozen_again(planned, base)
@@ -204,7 +248,7 @@ def _weights(
         )
         start = 0
     frozen = origin.placed_frozen(planned, leaves, run.frozen_dtype)
-    made = {"stage": run.stage, "system": stage.system, "base": base}
+    made = {"stage": run.stage, "seed": run.seed, "system": stage.system, "base": base}
     return state, frozen, start, {**made, "encoders": dict(encoders)}
 
 
@@ -243,6 +287,20 @@ def _steps(
     return Steps(jitted, given, compiler.step_options(), around, log.say)
 
 
+def _expect_flops(
+    stage: Stage, state: TrainState, frozen: Any, first: Any, mesh: Mesh, log: Log
+) -> None:
+    """Lets the log say MFU where the rate of the devices is known."""
+    rate = flops.peak(mesh.devices.flat[0].device_kind)
+    if first is not None and rate is not None:
+        key = jax.random.key(0)
+
+        def loss(params: Any, frozen: Any, batch: Any) -> jax.Array:
+            return stage.loss(params, frozen, batch, key, True)[0]
+
+        log.expect(flops.of_step(loss, state.params, frozen, first[0]), rate * mesh.size)
+
+
 def _judge(
     stage: Stage, frozen: Any, feed: Feed, feeder: Callable[[Batch], Any]
 ) -> Callable[[TrainState], dict[str, float]]:
@@ -266,14 +324,26 @@ def _judge(
 
 
 def _evaluate(
-    judge: Callable[[TrainState], dict[str, float]], state: TrainState, log: Log, number: int
+    judge: Callable[[TrainState], dict[str, float]],
+    state: TrainState,
+    log: Log,
+    number: int,
+    best: str,
 ) -> dict[str, float]:
-    """Judges the weights at step `number` and says so, unless that was done before a restart."""
-    if log.judged(number):
-        return {}
-    result = judge(state)
+    """Judges the weights at step `number` and says so, unless that was done before a restart.
+
+    Raises:
+      UsageError: Nothing is held out that has the metric `best`.
+    """
+    known = log.judged(number)
+    if agreed(bool(known)):
+        return known
+    log.settle()
+    with log.goodput.lost("evaluation"):
+        result = judge(state)
+    if best and best not in result:
+        raise UsageError(f"every.best: no held-out {best!r}; expected one of {sorted(result)}")
     if result:
-        log.settle()
         log.write({"step": number, "held_out": result})
         log.say("held out  " + "  ".join(f"{k} {v:.4f}" for k, v in sorted(result.items())))
     log.restart_clock()

@@ -1,8 +1,8 @@
-"""What a run says about itself: one JSON line and one progress line, one step behind the device.
+"""What a run says about itself: JSON lines, a progress line and sinks, one step behind the device.
 
 `Log.push` is given the metrics of the step just started and waits only for those of the one before,
-so the device always has work. Lines hold means over the steps since the last one. A loss or
-gradient that is not finite stops the run and leaves the ids of its records in `bad_batch.json`.
+so the device always has work. Lines hold means over the steps since the last one; steps that were
+not finite are counted as `skipped` and are in no mean. Of several processes the first one writes.
 
 Tests: tests/training/metrics_test.py.
 """
@@ -19,8 +19,11 @@ from typing import Any
 
 import jax
 
-from ft_jax.errors import UsageError
-from ft_jax.sharding.processes import agreed, is_first
+from ft_jax.sharding.processes import is_first
+from ft_jax.training import sinks
+from ft_jax.training.goodput import Goodput
+from ft_jax.training.hosts import Hosts
+from ft_jax.training.patience import Patience
 
 
 @dataclasses.dataclass
@@ -28,23 +31,41 @@ class _Pending:
     step: int
     values: Mapping[str, jax.Array]
     ids: Sequence[str]
+    busy: jax.Array | None  # of all hosts, at the end of a line
 
 
 class Log:
-    """The log of one run, `workdir`/log.jsonl; lines of steps after `start` are cut off."""
+    """The log of one run, `workdir`/log.jsonl; lines of steps after the first one are cut off."""
 
-    def __init__(self, workdir: Path, name: str, start: int, num_steps: int, every: int) -> None:
-        """Opens the log of a run that continues at step `start`."""
+    def __init__(
+        self, workdir: Path, name: str, steps: range, every: int, limit: int, began: float
+    ) -> None:
+        """Opens the log.
+
+        Args:
+          workdir: Folder of the run.
+          name: At the head of the progress line.
+          steps: Those that are still to be made.
+          every: Steps of one line.
+          limit: So many steps in a row may be not finite.
+          began: `time.time` when this process began.
+        """
         self._path = workdir / "log.jsonl"
-        self._name, self._num_steps, self._every = name, num_steps, every
-        self._workdir = workdir
+        self._name, self._num_steps, self._every = name, steps.stop, every
+        self._leads = is_first()
+        self._patience = Patience(workdir, limit)
+        self._sinks: list[sinks.Sink] = []
+        self._flops_share = 0.0
         self._pending: _Pending | None = None
         self._sums: dict[str, float] = {}
-        self._count = self._samples = 0
-        self._since = time.perf_counter()
-        self._waited = 0.0
-        self._last = start
-        self._forget_after(start)
+        self._count = self._skipped = self._samples = 0
+        self._since = self._busy_since = time.perf_counter()
+        self._waited = self._idle = 0.0
+        self._hosts = Hosts() if jax.process_count() > 1 else None
+        self._last = steps.start
+        self.goodput = Goodput(self._lines(), steps.start, began)
+        if self._leads:
+            self._forget_after(steps.start)
 
     def push(
         self, step: int, values: Mapping[str, jax.Array], ids: Sequence[str], waited: float
@@ -58,15 +79,17 @@ class Log:
           waited: Seconds that were spent waiting for the batch.
 
         Raises:
-          UsageError: The loss or the gradient of the step before is not finite.
+          NotFiniteError: Loss or gradient of the step before, and of too many before that, are not.
         """
-        previous, self._pending = self._pending, _Pending(step, values, ids)
+        busy = self._spread() if self._ends_line(step) else None
+        previous, self._pending = self._pending, _Pending(step, values, ids, busy)
         self._waited += waited
+        self.goodput.add("data", waited)
         if previous is not None:
             self._digest(previous)
 
     def settle(self) -> None:
-        """Waits for the last step and digests it: whatever is saved now is known to be finite."""
+        """Waits for the last step and digests it: whatever is saved now is known to be wanted."""
         previous, self._pending = self._pending, None
         if previous is not None:
             self._last = previous.step
@@ -79,66 +102,103 @@ class Log:
             self._write_means(self._last)
 
     def write(self, line: Mapping[str, Any]) -> None:
-        """Appends one JSON object; of several processes the first one does."""
-        if not is_first():
+        """Appends one JSON object, with a `step`; its numbers go to the sinks as well."""
+        if not self._leads:
             return
         with self._path.open("a") as file:
             file.write(json.dumps(line) + "\n")
+        for sink in self._sinks:
+            sink.put(line["step"], sinks.flat(line))
 
-    def judged(self, step: int) -> bool:
-        """Whether the log has a line of held-out metrics for `step`."""
-        lines = self._path.read_text().splitlines() if self._path.exists() else []
-        return agreed(any('"held_out"' in line and _step_of(line) == step for line in lines))
+    def judged(self, step: int) -> dict[str, float]:
+        """The held-out metrics that the log has for `step`; {} for none."""
+        rows = [line["held_out"] for line in self._lines() if "held_out" in line]
+        steps = [line["step"] for line in self._lines() if "held_out" in line]
+        return dict(rows[steps.index(step)]) if step in steps else {}
 
     def say(self, text: str) -> None:
         """One line for whoever watches."""
-        if is_first():
+        if self._leads:
             print(f"{self._name}: {text}", file=sys.stderr, flush=True)
+
+    def add(self, *more: sinks.Sink) -> None:
+        """Sends numbers to these sinks as well, and closes them at the end."""
+        self._sinks += more
+
+    def expect(self, flops: float, peak: float) -> None:
+        """Says MFU from now on: useful operations of a step, and those the devices could do."""
+        self._flops_share = flops / peak
+
+    def close(self) -> None:
+        """Closes the sinks."""
+        for sink in self._sinks:
+            sink.close()
 
     def restart_clock(self) -> None:
         """Leaves out of the step time whatever happened since the last line."""
         self._since = time.perf_counter()
 
     def _digest(self, pending: _Pending) -> None:
+        began = time.perf_counter()
         values = {name: float(x) for name, x in jax.device_get(dict(pending.values)).items()}
-        for name in ("loss", "gradient_norm"):
-            if not math.isfinite(values[name]):
-                self._stop(pending, name, values)
-        for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._idle += time.perf_counter() - began
+        if self._patience.is_finite(pending.step, values, pending.ids):
+            for name, value in values.items():
+                self._sums[name] = self._sums.get(name, 0.0) + value
+        else:
+            self._skipped += 1
+            self.say(f"step {pending.step} is not finite and changed nothing")
         self._count += 1
-        self._samples += len(pending.ids)
-        if (pending.step + 1) % self._every == 0 or pending.step + 1 == self._num_steps:
-            self._write_means(pending.step)
+        self._samples += len(pending.ids) * jax.process_count()
+        if self._ends_line(pending.step):
+            self._write_means(pending.step, pending.busy)
 
-    def _write_means(self, step: int) -> None:
+    def _ends_line(self, step: int) -> bool:
+        return (step + 1) % self._every == 0 or step + 1 == self._num_steps
+
+    def _spread(self) -> jax.Array | None:
+        """Tells the other hosts for how long this one did not wait for a device since last time."""
+        if self._hosts is None:
+            return None
+        now = time.perf_counter()
+        busy, self._busy_since, self._idle = now - self._busy_since - self._idle, now, 0.0
+        return self._hosts.spread(busy)
+
+    def _write_means(self, step: int, busy: jax.Array | None = None) -> None:
         now = time.perf_counter()
         seconds = max(now - self._since, 1e-9)
-        means = {name: total / self._count for name, total in self._sums.items()}
+        finite = self._count - self._skipped
+        means = {name: total / finite for name, total in self._sums.items()}
+        each = seconds / self._count
         timing = {
-            "step_seconds": seconds / self._count,
+            "step_seconds": each,
             "samples_per_second": self._samples / seconds,
             "data_wait_share": min(self._waited / seconds, 1.0),
         }
-        self.write({"step": step + 1, **means, **timing})
-        left = (self._num_steps - step - 1) * timing["step_seconds"]
-        self.say(
-            f"step {step + 1}/{self._num_steps}  loss {means['loss']:.4f}  "
-            f"{timing['step_seconds']:.3f} s/step  {timing['samples_per_second']:.1f} samples/s  "
-            f"data wait {timing['data_wait_share']:.0%}  {clock(left)} left"
-        )
-        self._sums, self._count, self._samples = {}, 0, 0
+        if self._flops_share:
+            timing["mfu"] = self._flops_share / each
+        wall = time.time()
+        books = self.goodput.books(wall)
+        line: dict[str, Any] = {"step": step + 1, **means, "skipped": self._skipped, **timing}
+        line |= {"time": wall, "goodput": books}
+        slowest = None
+        if self._hosts is not None and busy is not None:
+            slowest = self._hosts.slowest(jax.device_get(busy))
+            line["slowest"] = slowest
+        self.write(line)
+        told = [f"step {step + 1}/{self._num_steps}", f"loss {means.get('loss', math.nan):.4f}"]
+        told += [f"{each:.3f} s/step", f"{timing['samples_per_second']:.1f} samples/s"]
+        told += [f"MFU {timing['mfu']:.0%}"] if self._flops_share else []
+        told += [f"data wait {timing['data_wait_share']:.0%}", f"goodput {books['share']:.0%}"]
+        told += [f"slowest {slowest['host']}"] if slowest else []
+        self.say("  ".join([*told, f"{clock((self._num_steps - step - 1) * each)} left"]))
+        self._sums, self._count, self._skipped, self._samples = {}, 0, 0, 0
         self._since, self._waited = now, 0.0
 
-    def _stop(self, pending: _Pending, name: str, values: Mapping[str, float]) -> None:
-        place = self._workdir / "bad_batch.json"
-        readable = {key: str(value) for key, value in values.items()}
-        ids = [str(record) for record in pending.ids]
-        place.write_text(json.dumps({"step": pending.step, "ids": ids, "metrics": readable}))
-        raise UsageError(
-            f"step {pending.step}: {name} is {values[name]}; expected a finite number "
-            f"(records of the batch: {place})"
-        )
+    def _lines(self) -> list[dict[str, Any]]:
+        """All whole lines; a kill may have cut off the last one."""
+        text = self._path.read_text() if self._path.exists() else ""
+        return [json.loads(line) for line in text.splitlines() if _step_of(line) < math.inf]
 
     def _forget_after(self, start: int) -> None:
         if not is_first() or not self._path.exists():
@@ -146,8 +206,13 @@ class Log:
         lines = self._path.read_text().splitlines()
         kept = [line for line in lines if _step_of(line) <= start]
         if len(kept) < len(lines):
+            booked = {
+                "step": start,
+                "time": time.time(),
+                "goodput": self.goodput.books(time.time()),
+            }
             beside = self._path.with_suffix(".tmp")
-            beside.write_text("".join(line + "\n" for line in kept))
+            beside.write_text("".join(line + "\n" for line in [*kept, json.dumps(booked)]))
             os.replace(beside, self._path)
 
 

@@ -72,12 +72,12 @@ def plan(stage: Stage, cfg: optim.Config, num_steps: int, mesh: Mesh, rules: str
 
 
 def restored(
-    manager: Manager, planned: Plan, stage: Stage, name: str
+    manager: Manager, planned: Plan, stage: Stage, name: str, seed: int
 ) -> tuple[TrainState, int, Mapping[str, Any] | None] | None:
     """The newest checkpoint of the run's own folder: state, batches consumed, base; or None.
 
     Raises:
-      UsageError: The checkpoint belongs to a run of another stage or another model.
+      UsageError: The checkpoint belongs to a run of another stage, another model or another seed.
     """
     parts = {path.partition("/")[0] for path in planned.rates}
 
@@ -86,6 +86,11 @@ def restored(
             raise UsageError(
                 f"{manager.directory}: holds a run of stage {meta['stage']!r}, or of another "
                 f"model; expected one of stage {name!r} and this model, or another --workdir"
+            )
+        if (found := meta.get("seed", seed)) != seed:  # its data come in another order
+            raise UsageError(
+                f"{manager.directory}: holds another run, of seed {found}; expected "
+                f"--config.seed={found}, or another --workdir"
             )
 
     saved = manager.restore(trees(planned.state), check)

@@ -4,6 +4,9 @@ Randomness comes from the seed and the step number alone. With `accumulate` > 1 
 into that many micro-batches, whose gradients are averaged before one update. The moving average
 warms up: decay = min(ema, (1 + step) / (10 + step)).
 
+Where loss or gradient is not finite nothing changes but the step number, which data and randomness
+hang on. The choice is made on the device, so nobody waits for it (patience.py counts such steps).
+
 Tests: tests/training/step_test.py (frozen leaves, accumulation), loop_test.py (resume).
 """
 
@@ -53,7 +56,15 @@ def train_step(
     if average is not None:
         decay = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))
         average = jax.tree.map(lambda a, p: decay * a + (1.0 - decay) * p, average, params)
-    metrics = {**metrics, "gradient_norm": optax.tree.norm(gradient)}
+    norm = optax.tree.norm(gradient)
+    finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
+    kept = (state.params, state.opt_state, state.ema)
+    params, opt_state, average = jax.tree.map(
+        lambda changed, before: jnp.where(finite, changed, before),
+        (params, opt_state, average),
+        kept,
+    )
+    metrics = {**metrics, "gradient_norm": norm}
     return TrainState(state.step + 1, params, opt_state, average), metrics
 
 

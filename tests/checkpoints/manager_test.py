@@ -1,4 +1,5 @@
 import gc
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +49,35 @@ def test_state_position_and_settings_come_back_together(manager):
 def test_only_the_newest_stay(manager):
     save(manager, 1, 2, 3)
     assert manager.steps() == [3, 2]
+
+
+def test_the_best_and_those_of_every_so_many_steps_stay_as_well(tmp_path):
+    for first in (True, False):  # the same after a restart
+        made = Manager(tmp_path, keep=1, keep_every=4, best="loss")
+        for step, loss in ((2, 0.5), (4, 0.7), (6, None), (7, 0.6)) if first else ((9, 0.8),):
+            made.save(step, trees(step), {}, {"loss": loss} if loss else None)
+        made.wait()
+        assert made.steps() == ([7, 4, 2] if first else [9, 4, 2]) and made.best() == 2
+        made.close()
+
+
+def test_a_full_disk_is_said_in_one_line_before_and_while_saving(manager, monkeypatch):
+    save(manager, 1)
+    usage = SimpleNamespace(free=2**20)
+    monkeypatch.setattr("shutil.disk_usage", lambda place: usage)
+    small = {"params": {"a": jax.ShapeDtypeStruct((2**18,), jnp.float32)}, "ema": None}
+    manager.check_room(small)
+    large = {"params": {"a": jax.ShapeDtypeStruct((2**18 + 1,), jnp.float32)}, "ema": None}
+    with pytest.raises(UsageError, match=r"checkpoints: 1 MiB are free; expected 1 MiB"):
+        manager.check_room(large)
+
+    def full(*arguments, **options):
+        raise ValueError("RESOURCE_EXHAUSTED: Failed to write: No space left on device")
+
+    monkeypatch.setattr(manager._orbax, "save", full)
+    with pytest.raises(UsageError, match="checkpoints: the disk is full"):
+        manager.save(2, trees(2), {})
+    assert manager.steps() == [1]
 
 
 def test_reading_without_a_shape_gives_the_average_as_numpy(manager):

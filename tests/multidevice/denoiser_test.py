@@ -24,6 +24,7 @@ from ft_jax.sharding import mesh as meshes
 from ft_jax.sharding.constrain import partitioned, shardings
 from ft_jax.training import loop, optim, origin, randomness, schedules
 from ft_jax.training.stages import Reads
+from tests.training.toy import WATCH
 
 WIDTH, HEADS, FRAMES = 32, 4, 17
 CONFIG = fantasy.Config(
@@ -210,7 +211,8 @@ def trained(mesh: meshes.Config, workdir: Path) -> tuple[dict[str, np.ndarray], 
         frozen_dtype="",
         optim=settings,
         mesh=mesh,
-        every=loop.Every(log=1, evaluate=0, save=0, keep=1),
+        every=loop.Every(log=1, evaluate=0, save=0, keep=1, keep_every=0, best=""),
+        watch=WATCH,
     )
     stage: Any = Flow()
     assert loop.train(run, stage, Feed(), workdir, {}).finished

@@ -100,9 +100,24 @@ def test_drops_are_redrawn_every_step_and_reproduced_from_its_number():
 def test_nothing_is_dropped_when_judging(told):
     made = stage("frame")
     value, metrics = loss(made, randomness.step_key(0, 0), False)
-    ((_, _, conditions, _),) = told
+    _, _, conditions, _ = told[0]
     assert float(conditions.image_scale.min()) == float(conditions.identity_scale.min()) == 1.0
     assert float(value) == pytest.approx(float(metrics["whole"]), rel=1e-6)
+
+
+def test_held_out_the_loss_is_told_at_every_noise_level(monkeypatch):
+    monkeypatch.setattr(fantasy, "apply", lambda params, cfg, latents, *rest: latents)
+    made, key = stage("clip", levels=(0.25, 1.0)), randomness.step_key(0, 0)
+    _, metrics = loss(made, key, False, samples=8)
+    clean = batch(8)["video_latents"].astype(jnp.float32)
+    noise = jax.random.normal(randomness.draw(key, "noise"), clean.shape)
+    for level in (0.25, 1.0):
+        answer = (1 - level) * clean + level * noise
+        wanted = float(jnp.mean(jnp.square(answer - (noise - clean))))
+        assert float(metrics[f"level_{level:g}"]) == pytest.approx(wanted, rel=1e-5)
+    assert not [name for name in loss(made, key, True, samples=8)[1] if "level" in name]
+    without = loss(stage("clip", levels=()), key, False, samples=8)[1]
+    assert not [name for name in without if "level" in name]
 
 
 def test_clip_hears_everything_frame_hears_windows_base_hears_nothing(told):

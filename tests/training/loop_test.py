@@ -1,3 +1,4 @@
+import dataclasses
 import gc
 import json
 import os
@@ -5,15 +6,17 @@ import shutil
 import signal
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from ft_jax.checkpoints import handover
 from ft_jax.checkpoints.manager import Manager
-from ft_jax.checkpoints.tree import flatten
+from ft_jax.checkpoints.tree import flatten, merge
 from ft_jax.errors import UsageError
-from ft_jax.training import loop
-from tests.training.toy import Feed, Toy, settings
+from ft_jax.training import flops, loop
+from ft_jax.training.patience import NotFiniteError
+from tests.training.toy import EVERY, WATCH, Feed, Toy, settings
 
 FROZEN = (("denoiser/dit/.*", 0.0), (".*", 1.0))
 
@@ -87,12 +90,85 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_written_again(done, tmp_
     gc.collect()  # what Orbax leaves behind of the damaged checkpoint
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_records(tmp_path):
-    with pytest.raises(UsageError, match="step 5: loss is nan"):
-        loop.train(settings(), Toy(), Feed(bad=5), tmp_path, {})
-    note = json.loads((tmp_path / "bad_batch.json").read_text())
-    assert note["step"] == 5 and note["ids"] == [f"record-5-{k}" for k in range(4)]
+def test_a_loss_that_stays_not_finite_stops_the_run_and_names_its_records(tmp_path):
+    run = settings(watch=dataclasses.replace(WATCH, bad_steps=1))
+    wanted = r"step 5: loss is nan after 1 .*record-5-0, record-5-1.*bad_batches\.jsonl"
+    with pytest.raises(NotFiniteError, match=wanted):
+        loop.train(run, Toy(), Feed(bad=(4, 5)), tmp_path, {})
+    notes = [json.loads(line) for line in (tmp_path / "bad_batches.jsonl").read_text().splitlines()]
+    assert [note["step"] for note in notes] == [4, 5]
+    assert notes[1]["ids"] == [f"record-5-{k}" for k in range(4)]
     assert max(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) < 6
+
+
+def test_steps_that_are_not_finite_are_passed_over_and_the_run_goes_on(tmp_path):
+    run = settings(watch=dataclasses.replace(WATCH, bad_steps=2))
+    summary = loop.train(run, Toy(), Feed(bad=(1, 2, 5)), tmp_path, {})
+    assert summary.finished and np.isfinite(summary.held_out["loss"])
+    assert all(np.isfinite(leaf).all() for leaf in final(tmp_path).values())
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["skipped"] for line in lines if "skipped" in line] == [1, 1, 1, 0]
+
+
+def test_the_best_checkpoint_stays_beside_the_newest_and_every_so_many(tmp_path):
+    class Leaving(Toy):
+        """`apart` grows while the loss falls: the bias leaves its initial zeros."""
+
+        def loss(self, trained, frozen, batch, key, train):
+            value, metrics = super().loss(trained, frozen, batch, key, train)
+            bias = merge(trained, frozen)["denoiser"]["audio"]["bias"]
+            return value, {**metrics, "apart": jnp.sum(jnp.square(bias))}
+
+    every = dataclasses.replace(EVERY, evaluate=2, keep=1, keep_every=6, best="apart")
+    loop.train(settings(every=every, num_steps=10), Leaving(), Feed(), tmp_path, {})
+    kept = {int(p.name) for p in (tmp_path / "checkpoints").iterdir()}
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    apart = {line["step"]: line["held_out"]["apart"] for line in lines if "held_out" in line}
+    best = min((step for step in apart if step), key=apart.__getitem__)
+    assert best == 2 and kept == {2, 6, 10}
+
+
+def test_a_run_is_watched_as_its_settings_say(tmp_path, monkeypatch):
+    monkeypatch.setitem(flops.PEAKS, "cpu", 1e12)
+    asked = dataclasses.replace(WATCH, hang_seconds=60.0, profile=(1, 2), tensorboard=True)
+    loop.train(settings(num_steps=4, watch=asked), Toy(), Feed(), tmp_path, {})
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+    assert list((tmp_path / "tensorboard").iterdir())
+    assert not (tmp_path / "hang.0.txt").exists()
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    (*_, last) = [line for line in lines if "mfu" in line]
+    # One product of 4 x 3 by 3 x 3, forward and for the trained kernel.
+    operations = last["mfu"] * 1e12 * last["step_seconds"]
+    assert operations == pytest.approx(2 * (2 * 4 * 3 * 3))
+    assert last["goodput"]["start"] > 0 and last["goodput"]["evaluation"] > 0
+
+
+def test_previews_are_made_when_they_are_due_from_the_average_of_that_step(tmp_path, monkeypatch):
+    shown = {}
+
+    def show(self, params, step):
+        shown[step] = {path: np.array(leaf) for path, leaf in flatten(params).items()}
+
+    monkeypatch.setattr(loop.Preview, "__init__", lambda *arguments: None)
+    monkeypatch.setattr(loop.Preview, "due", lambda self, step: step in (2, 4))
+    monkeypatch.setattr(loop.Preview, "show", show)
+    loop.train(settings(), Toy(), Feed(), tmp_path, {})
+    assert list(shown) == [2, 4]
+    for step in ("6", "8"):
+        shutil.rmtree(tmp_path / "checkpoints" / step)
+    saved = final(tmp_path)
+    assert {f"ema/{path}" for path in shown[4]} == saved.keys()
+    for path, leaf in shown[4].items():
+        np.testing.assert_array_equal(leaf, saved[f"ema/{path}"], err_msg=path)
+
+
+def test_what_can_not_stay_is_refused(tmp_path):
+    for changes in ({"keep_every": 3}, {"best": "loss", "evaluate": 0}, {"keep": 0}, {"log": 0}):
+        with pytest.raises(UsageError, match=r"^every\."):
+            dataclasses.replace(EVERY, **changes)
+    every = dataclasses.replace(EVERY, best="psnr")
+    with pytest.raises(UsageError, match="no held-out 'psnr'; expected one of"):
+        loop.train(settings(every=every), Toy(), Feed(), tmp_path, {})
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +228,8 @@ def test_a_frozen_part_without_weights_is_refused(tmp_path):
 def test_the_folder_of_another_run_is_refused(done):
     with pytest.raises(UsageError, match="another"):
         loop.train(settings(), Toy({"denoiser": {"width": 4}}), Feed(), done, {})
+    with pytest.raises(UsageError, match=r"another run, of seed 3; expected --config\.seed=3"):
+        loop.train(settings(seed=4), Toy(), Feed(), done, {})
 
 
 def test_how_it_is_computed_and_what_it_does_not_train_may_change_under_a_run(done):

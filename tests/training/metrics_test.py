@@ -1,14 +1,18 @@
 import json
+import time
 
 import jax.numpy as jnp
 import pytest
 
-from ft_jax.errors import UsageError
 from ft_jax.training.metrics import Log, clock
 
 
 def values(loss: float) -> dict:
     return {"loss": jnp.asarray(loss), "gradient_norm": jnp.asarray(1.0)}
+
+
+def opened(folder, steps: range, every: int = 1, limit: int = 0) -> Log:
+    return Log(folder, "toy", steps, every, limit, time.time())
 
 
 def lines(folder) -> list:
@@ -17,7 +21,7 @@ def lines(folder) -> list:
 
 
 def test_lines_hold_means_and_come_one_step_late(tmp_path):
-    log = Log(tmp_path, "toy", 0, 4, 2)
+    log = opened(tmp_path, range(4), every=2)
     log.push(0, values(1.0), ["a"], 0.0)
     log.push(1, values(3.0), ["b"], 0.0)
     assert not lines(tmp_path)
@@ -28,7 +32,7 @@ def test_lines_hold_means_and_come_one_step_late(tmp_path):
 
 
 def test_timing_and_the_remaining_time_are_told(tmp_path, capsys):
-    log = Log(tmp_path, "toy", 0, 100, 1)
+    log = opened(tmp_path, range(100))
     log.push(0, values(1.0), ["a", "b"], 0.0)
     log.flush()
     (line,) = lines(tmp_path)
@@ -37,23 +41,63 @@ def test_timing_and_the_remaining_time_are_told(tmp_path, capsys):
     assert "step 1/100" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["loss", "gradient_norm"])
-def test_what_is_not_finite_stops_with_the_records_of_that_batch(tmp_path, name):
-    log = Log(tmp_path, "toy", 0, 4, 2)
-    log.push(7, {**values(1.0), name: jnp.asarray(jnp.inf)}, ["bad"], 0.0)
-    with pytest.raises(UsageError, match=f"step 7: {name} is inf"):
-        log.push(8, values(1.0), ["good"], 0.0)
-    assert json.loads((tmp_path / "bad_batch.json").read_text())["ids"] == ["bad"]
+def test_steps_that_are_not_finite_are_counted_and_in_no_mean(tmp_path):
+    log = opened(tmp_path, range(4), every=2, limit=1)
+    log.push(0, values(1.0), ["a"], 0.0)
+    log.push(1, values(float("nan")), ["b"], 0.0)
+    log.flush()
+    (line,) = lines(tmp_path)
+    assert (line["loss"], line["skipped"]) == (1.0, 1)
 
 
 def test_lines_after_the_restored_step_and_broken_ones_are_forgotten(tmp_path):
     text = '{"step": 2, "loss": 1}\n{"step": 4, "loss": 1}\n{"step": 6, "lo'
     (tmp_path / "log.jsonl").write_text(text)
-    log = Log(tmp_path, "toy", 4, 10, 1)
-    assert [line["step"] for line in lines(tmp_path)] == [2, 4]
+    log = opened(tmp_path, range(4, 10))
+    assert [line["step"] for line in lines(tmp_path) if "loss" in line] == [2, 4]
     assert not log.judged(4)
-    log.write({"step": 4, "held_out": {}})
-    assert log.judged(4) and not log.judged(2)
+    log.write({"step": 4, "held_out": {"loss": 2.0}})
+    assert log.judged(4) == {"loss": 2.0} and not log.judged(2)
+
+
+def test_mfu_is_told_where_operations_and_rate_are_known(tmp_path, capsys):
+    log = opened(tmp_path, range(2))
+    log.push(0, values(1.0), ["a"], 0.0)
+    log.settle()
+    assert "mfu" not in lines(tmp_path)[0] and "MFU" not in capsys.readouterr().err
+    log.expect(3e9, 4e12)
+    log.push(1, values(1.0), ["a"], 0.0)
+    log.settle()
+    line = lines(tmp_path)[1]
+    assert line["mfu"] == pytest.approx(3e9 / 4e12 / line["step_seconds"])
+    assert "MFU" in capsys.readouterr().err
+
+
+def test_sinks_are_given_every_number_of_a_line(tmp_path):
+    class Sink:
+        def __init__(self):
+            self.seen, self.closed = {}, False
+
+        def put(self, step, numbers):
+            self.seen[step] = numbers
+
+        def close(self):
+            self.closed = True
+
+    log, sink = opened(tmp_path, range(4), every=2), Sink()
+    log.add(sink)
+    log.push(0, values(1.0), ["a"], 0.0)
+    log.push(1, values(3.0), ["b"], 0.0)
+    log.flush()
+    log.write({"step": 2, "held_out": {"loss": 4.0, "kind": "word"}})
+    log.close()
+    assert sink.seen[2] == {"held_out/loss": 4.0} and sink.closed
+    log = opened(tmp_path, range(2, 4))
+    log.add(other := Sink())
+    log.push(2, values(5.0), ["c"], 0.0)
+    log.flush()
+    numbers = other.seen[3]
+    assert numbers["loss"] == 5.0 and numbers["goodput/share"] <= 1.0 and "time" not in numbers
 
 
 def test_seconds_read_as_a_clock():

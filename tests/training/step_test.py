@@ -3,6 +3,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from ft_jax.checkpoints.tree import split
 from ft_jax.training import optim, randomness, step
@@ -66,6 +67,22 @@ def test_a_step_is_a_pure_function_of_state_and_batch():
     jax.tree.map(np.testing.assert_array_equal, one, other)
     later = update(state.replace(step=jnp.asarray(1, jnp.int32)), frozen, batch)
     assert float(later[1]["loss"]) != float(one[1]["loss"])
+
+
+@pytest.mark.parametrize("wrong", ["loss", "gradient"])
+def test_what_is_not_finite_changes_nothing_but_the_step(wrong):
+    class Edge(Toy):
+        def loss(self, trained, frozen, batch, key, train):
+            bias = trained["denoiser"]["audio"]["bias"]
+            if wrong == "loss":
+                return jnp.log(jnp.sum(bias * 0.0) - 1.0), {}
+            return jnp.sqrt(jnp.sum(jnp.square(bias))), {}  # 0 with a slope that is no number
+
+    _, state, frozen, batch, update = setup()
+    after, metrics = update(state, frozen, batch, stage=Edge())
+    assert np.isfinite(metrics["loss"]) == (wrong == "gradient")
+    assert int(after.step) == 1
+    jax.tree.map(np.testing.assert_array_equal, after.replace(step=state.step), state)
 
 
 def test_judging_gives_the_same_each_time():

@@ -4,7 +4,7 @@ The loss pulls a linear map towards a fixed one, with noise drawn from the key, 
 run differs from an uninterrupted one as soon as step, data or randomness do.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -13,10 +13,15 @@ import numpy as np
 
 from ft_jax.checkpoints.tree import merge
 from ft_jax.sharding import mesh
-from ft_jax.training import loop, optim, randomness, schedules
+from ft_jax.training import loop, optim, preview, randomness, schedules, watch
 from ft_jax.training.stages import Reads
 
 WIDTH = 3
+EVERY = loop.Every(log=2, evaluate=4, save=2, keep=3, keep_every=0, best="")
+SHOWN = preview.Config(every=0, picture="", speech="", prompt="", weights="", hearing="clip")
+WATCH = watch.Config(
+    bad_steps=0, hang_seconds=0.0, profile=(0, 0), tensorboard=False, wandb="", preview=SHOWN
+)
 
 
 class Toy:
@@ -27,7 +32,6 @@ class Toy:
             system or {"denoiser": {"width": WIDTH, "remat": "none"}, "codec": {"width": 1}}
         )
         self.reads = Reads("pixels", ("x",))
-        self.bad_batch = -1  # number of the batch that becomes not finite
 
     def init(self, key: jax.Array) -> Any:
         kernel = 0.1 * jax.random.normal(key, (WIDTH, WIDTH))
@@ -52,9 +56,9 @@ class Toy:
 
 
 class Feed:
-    """Batches that are a function of their number; number `bad` holds a NaN."""
+    """Batches that are a function of their number; numbers `bad` hold a NaN."""
 
-    def __init__(self, bad: int = -1, samples: int = 4, codec: str = "") -> None:
+    def __init__(self, bad: Collection[int] = (), samples: int = 4, codec: str = "") -> None:
         self.bad, self.samples = bad, samples
         self.encoders = {"codec": codec} if codec else {}
         self.opened: list[int] = []
@@ -64,7 +68,7 @@ class Feed:
         number = start
         while True:
             x = np.random.default_rng(number).normal(size=(self.samples, WIDTH)).astype(np.float32)
-            if number == self.bad:
+            if number in self.bad:
                 x[0, 0] = np.nan
             ids = np.array([f"record-{number}-{k}" for k in range(self.samples)])
             yield {"id": ids, "x": x}
@@ -93,6 +97,7 @@ def settings(**changes: Any) -> loop.Config:
         "frozen_dtype": "",
         "optim": optimizer,
         "mesh": mesh.Config(data=1),
-        "every": loop.Every(log=2, evaluate=4, save=2, keep=3),
+        "every": EVERY,
+        "watch": WATCH,
     }
     return loop.Config(**{**values, **changes})

@@ -10,6 +10,7 @@ from configs import codec, stage1_clip
 from ft_jax.cli import train
 from ft_jax.errors import UsageError
 from ft_jax.sharding import mesh
+from ft_jax.training.patience import NotFiniteError
 from ft_jax.training.stages import Reads
 
 
@@ -113,3 +114,14 @@ def test_an_unknown_stage_is_refused():
     changed["stage"] = "lips"
     with pytest.raises(UsageError, match="stage: got 'lips'"):
         train.prepare(changed)
+
+
+def test_every_ending_has_a_status_of_its_own(capsys):
+    def ends(finished: bool):
+        return lambda: SimpleNamespace(finished=finished)
+
+    def diverges():
+        raise NotFiniteError("step 5: loss is nan")
+
+    assert [train.status(run) for run in (ends(True), ends(False), diverges)] == [0, 75, 76]
+    assert capsys.readouterr().err == "ft_jax: step 5: loss is nan\n"

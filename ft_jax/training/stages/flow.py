@@ -9,7 +9,7 @@ The three share this class and differ in which branches exist, in windows and in
 is frozen is said by `optim.groups`. Per sample and independently of each other the image tokens,
 the speech, the text and the identity are dropped, by multiplying with 0; condition latents stay
 (unless `drop.image_takes` says otherwise), because no guidance branch ever runs without the first
-frame.
+frame. Held out, the loss is also told at some noise levels one by one.
 
 Batch: the fields of a record (data_pipeline/schema.py), text padded with zero rows.
 Source: paper sec. 3.2-3.4. Tests: tests/training/flow_test.py.
@@ -63,6 +63,7 @@ class Config:
     noise: flow.Config
     drop: Drop
     lip: losses.Lip
+    levels: tuple[float, ...]  # noise levels that the held-out loss is also told at; () for none
     identity: bool  # whether the branch exists
     motion: bool
 
@@ -128,9 +129,13 @@ class Flow(Stage):
             frames = audio.LATENT_STRIDE * (clean.shape[1] - 1) + 1
             tokens = conditions.audio_features.shape[1]
             windows = audio.windows(self._model.audio, self.mode, tokens, frames)
-        noisy = flow.interpolate(clean, noise, sigma)
-        predicted = fantasy.apply(params, self._model, noisy, sigma, conditions, windows)
-        error = losses.squared_error(predicted, flow.velocity(clean, noise))
+
+        def error_at(sigma: Float[Array, " b"]) -> Float[Array, "b t h w"]:
+            noisy = flow.interpolate(clean, noise, sigma)
+            predicted = fantasy.apply(params, self._model, noisy, sigma, conditions, windows)
+            return losses.squared_error(predicted, flow.velocity(clean, noise))
+
+        error = error_at(sigma)
         mask = batch["lip_mask"].astype(jnp.float32) / 255.0
         chosen = jnp.zeros((samples,), bool)
         if train:
@@ -139,6 +144,12 @@ class Flow(Stage):
         each = each * flow.loss_weight(sigma, self.cfg.noise)
         everywhere, lips = losses.whole(error), losses.region(error, mask)
         metrics = {"whole": jnp.mean(everywhere), "lips": jnp.mean(lips)}
+        if not train and self.cfg.levels:
+            levels = jnp.asarray(self.cfg.levels, jnp.float32)
+            means = jax.lax.map(lambda x: jnp.mean(error_at(jnp.full(samples, x))), levels)
+            metrics |= {
+                f"level_{x:g}": mean for x, mean in zip(self.cfg.levels, means, strict=True)
+            }
         return jnp.mean(each), metrics
 
     def conditions(
