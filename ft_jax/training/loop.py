@@ -33,7 +33,7 @@ from ft_jax.checkpoints.tree import flatten, merge
 from ft_jax.errors import UsageError
 from ft_jax.sharding import mesh as meshes
 from ft_jax.sharding.constrain import partitioned
-from ft_jax.training import compiler, optim, origin, step
+from ft_jax.training import compiler, optim, origin, program, step
 from ft_jax.training.interrupt import Interrupt
 from ft_jax.training.metrics import Log
 from ft_jax.training.prefetch import Prefetch
@@ -226,19 +226,10 @@ def _compiled(
     first: Any,
     log: Log,
 ) -> Callable[..., Any]:
-    function = functools.partial(
-        step.train_step,
-        stage=stage,
-        optimizer=planned.optimizer,
-        seed=run.seed,
-        accumulate=run.optim.accumulate,
-        ema=run.optim.ema,
-    )
+    jitted = program.update(stage, planned, run.optim, run.seed)
     if first is None:
-        return function
+        return jitted
     began = time.perf_counter()
-    where = jax.tree.map(lambda leaf: leaf.sharding, planned.state)
-    jitted = jax.jit(function, donate_argnums=0, out_shardings=(where, None))
     compiled = jitted.lower(state, frozen, first[0]).compile(compiler.step_options())
     memory = compiled.memory_analysis()
     size = (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 2**20 if memory else 0
