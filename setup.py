@@ -59,6 +59,9 @@ EXTRAS = {
         "setuptools>=84",
     ],
     "tpu": ["jax[tpu]"],
+    # The compiler for TPUs, for machines without one (python -m ft_jax.cli.plan). Beside it, plain
+    # jax looks for a TPU at every start, unless JAX_PLATFORMS=cpu; so nothing else installs it.
+    "plan": ["libtpu>=0.0.42"],
     "gpu": ["jax[cuda12]"],
 }
 

@@ -40,6 +40,7 @@ ORDER = (
     {"checkpoints", "convert", "config"},
     {"sampling"},
     {"training", "eval"},
+    {"plan"},
     {"cli"},
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

@@ -23,6 +23,7 @@ from types import ModuleType
 from typing import Any
 
 import jax
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float
 
 from ft_jax.kernels import cpu, cudnn, reference
@@ -37,6 +38,7 @@ def attention(
     v: Float[Array, "b s n k"],
     mask: Bool[Array, "b s"] | Bool[Array, "b #n #l s"] | None = None,
     scale: float | None = None,
+    name: str = "",
 ) -> Float[Array, "b l n k"]:
     """softmax(q k^T * scale) v over the keys that `mask` keeps.
 
@@ -47,27 +49,33 @@ def attention(
       mask: True keeps a key: one row a sample [b s], or one a head and query (the fused kernels
         leave those to the reference). A query whose keys are all masked gives 0.
       scale: Default 1 / sqrt(k).
+      name: Under which a remat policy finds what the backward pass needs: `NAME_inputs` are q, k
+        and v, `NAME_result` the result and its log-sum-exp. Both must be kept, or the backward
+        pass runs the forward kernel once more.
     """
     if mask is not None and mask.ndim == 2:
         mask = mask[:, None, None, :]
-    return _attention(q, k, v, mask, q.shape[-1] ** -0.5 if scale is None else scale)
+    return _attention(q, k, v, mask, q.shape[-1] ** -0.5 if scale is None else scale, name)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _attention(q: Array, k: Array, v: Array, mask: Array | None, scale: float) -> Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def _attention(q: Array, k: Array, v: Array, mask: Array | None, scale: float, name: str) -> Array:
+    del name
     return _by_platform("attention", (q, k, v, mask), scale, ())
 
 
 def _forward(
-    q: Array, k: Array, v: Array, mask: Array | None, scale: float
+    q: Array, k: Array, v: Array, mask: Array | None, scale: float, name: str
 ) -> tuple[Array, tuple[Any, ...]]:
-    saved = _by_platform("forward", (q, k, v, mask), scale, ())
+    q, k, v = checkpoint_name((q, k, v), f"{name}_inputs")
+    saved = checkpoint_name(_by_platform("forward", (q, k, v, mask), scale, ()), f"{name}_result")
     return saved[0], (q, k, v, mask, saved)
 
 
 def _backward(
-    scale: float, residuals: tuple[Any, ...], grad: Array
+    scale: float, name: str, residuals: tuple[Any, ...], grad: Array
 ) -> tuple[Array, Array, Array, None]:
+    del name
     *inputs, saved = residuals
     grads: Gradients = _by_platform("backward", tuple(inputs), scale, (saved, grad))
     return (*grads, None)

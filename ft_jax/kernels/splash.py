@@ -116,8 +116,7 @@ def block_sizes(queries: int, keys: int) -> library.BlockSizes:
         block_q_dkv=rows,
         block_kv_dkv=columns,
         block_kv_dkv_compute=step,
-        block_q_dq=rows,
-        block_kv_dq=columns,
+        use_fused_bwd_kernel=True,  # two kernels would compute scores and their gradient twice
     )
 
 

@@ -60,6 +60,12 @@ REMAT_POLICIES: dict[str, Callable[..., bool] | None] = {
     "none": None,  # keep every activation
     "full": jax.checkpoint_policies.nothing_saveable,
     "matmuls": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    # Result and log-sum-exp of the self-attention, so that its forward kernel runs once ...
+    "attention": jax.checkpoint_policies.save_only_these_names("act_seq_result"),
+    # ... and its queries, keys and values as well, behind the exchange between devices.
+    "attention_inputs": jax.checkpoint_policies.save_only_these_names(
+        "act_seq_inputs", "act_seq_result"
+    ),
 }
 
 

@@ -55,13 +55,14 @@ def attention(
       mask: True keeps a key. A sample whose keys are all masked gives 0.
       scale: Default 1 / sqrt(k).
       keys: What the keys are: video tokens, split like the queries ("act_seq"), or whole on every
-        device ("act_context").
+        device ("act_context"). Also the name under which remat policies find what the backward
+        pass needs (`act_seq_inputs`, `act_seq_result`; see ft_jax/kernels/dispatch.py).
     """
     batch = dividing(split_over("act_batch"), q.shape[0])
     heads = dividing(split_over("act_heads"), q.shape[2])
     parts = split_over("act_seq")
     if not (batch or heads or parts):
-        return kernels.attention(q, k, v, mask, scale)
+        return kernels.attention(q, k, v, mask, scale, keys)
     queries, count = q.shape[1], math.prod(parts.values())
     are_split = keys == "act_seq" and count > 1
     if are_split and k.shape[1] % count:
@@ -70,7 +71,9 @@ def attention(
         k, v = fill_up(k, count), fill_up(v, count)
     spec = lambda *axes: PartitionSpec(*(tuple(axis) or None for axis in axes))  # noqa: E731
     out = jax.shard_map(
-        functools.partial(_on_one_device, scale=scale, parts=tuple(parts) if are_split else ()),
+        functools.partial(
+            _on_one_device, scale=scale, name=keys, parts=tuple(parts) if are_split else ()
+        ),
         in_specs=(
             spec(batch, parts, heads),
             *[spec(batch, parts if are_split else (), heads)] * 2,
@@ -88,17 +91,18 @@ def _on_one_device(
     v: Float[Array, "b s n k"],
     mask: Bool[Array, "b _"] | None,
     scale: float | None,
+    name: str,
     parts: tuple[str, ...],
 ) -> Float[Array, "b l n k"]:
     """The part of one device; `parts` are the mesh axes that split the keys."""
     if not parts:
-        return kernels.attention(q, k, v, mask, scale)
+        return kernels.attention(q, k, v, mask, scale, name)
     if q.shape[2] % jax.lax.axis_size(parts):
         k, v = (jax.lax.all_gather(x, parts, axis=1, tiled=True) for x in (k, v))
-        return kernels.attention(q, k, v, mask, scale)
+        return kernels.attention(q, k, v, mask, scale, name)
     exchange = functools.partial(jax.lax.all_to_all, axis_name=parts, tiled=True)
     q, k, v = (exchange(x, split_axis=2, concat_axis=1) for x in (q, k, v))
-    out = kernels.attention(q, k, v, mask, scale)
+    out = kernels.attention(q, k, v, mask, scale, name)
     return exchange(out, split_axis=1, concat_axis=2)
 
 

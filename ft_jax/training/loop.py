@@ -35,7 +35,7 @@ from ft_jax.sharding import batch as sharding
 from ft_jax.sharding import mesh as meshes
 from ft_jax.sharding.constrain import partitioned
 from ft_jax.sharding.processes import agreed, is_first
-from ft_jax.training import compiler, flops, optim, origin, step, watch
+from ft_jax.training import compiler, flops, optim, origin, program, step, watch
 from ft_jax.training.interrupt import Interrupt
 from ft_jax.training.metrics import Log
 from ft_jax.training.prefetch import Prefetch
@@ -273,16 +273,7 @@ def _placed(
 def _steps(
     run: Config, stage: Stage, planned: origin.Plan, given: tuple[TrainState, Any], log: Log
 ) -> Steps:
-    function = functools.partial(
-        step.train_step,
-        stage=stage,
-        optimizer=planned.optimizer,
-        seed=run.seed,
-        accumulate=run.optim.accumulate,
-        ema=run.optim.ema,
-    )
-    where = jax.tree.map(lambda leaf: leaf.sharding, planned.state)
-    jitted = jax.jit(function, donate_argnums=0, out_shardings=(where, None))
+    jitted = program.update(stage, planned, run.optim, run.seed)
     around = functools.partial(partitioned, meshes.make(run.mesh), run.mesh.rules)
     return Steps(jitted, given, compiler.step_options(), around, log.say)
 

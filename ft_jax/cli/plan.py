@@ -1,0 +1,105 @@
+r"""Will it fit, how fast, on which mesh: compiles the real training step for a pod, on any machine.
+
+  python -m ft_jax.cli.plan --config=configs/stage1_clip.py:wan_14b --topology=v5p:4x4x4 \
+      --config.mesh.rules=replicated --config.model.denoiser.dit.remat=attention
+  python -m ft_jax.cli.plan --config=configs/stage1_clip.py:tiny --topology=local --json=plan.json
+
+Prints memory of a device, operations and how many are recomputed, bytes through its memory, every
+exchange between devices, and the least time of a step. Topologies are v5e, v5p, v6e and tpu7x with
+their size in chips, and `local`: the devices of this machine. Pods need the extra `plan`.
+
+Tests: tests/cli/plan_test.py.
+"""
+
+import copy
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from ft_jax.cli import (
+    entry,
+    train,  # defines --config
+)
+
+flags.declare_key_flag("config")
+_TOPOLOGY = flags.DEFINE_string("topology", "local", "Pod (v6e:8x8, v5p:4x4x4, ...) or 'local'.")
+_JSON = flags.DEFINE_string("json", None, "File that gets the numbers as JSON.")
+
+
+def examine(settings: dict[str, Any], devices: list[Any], chip: Any) -> dict[str, Any]:
+    """Compiles the step of these settings for `devices` and reports on it.
+
+    Raises:
+      UsageError: A setting does not fit.
+    """
+    from ft_jax.config import build
+    from ft_jax.errors import UsageError
+    from ft_jax.models.system import System
+    from ft_jax.plan import program, report
+    from ft_jax.sharding import mesh as meshes
+
+    def made(settings: dict[str, Any]) -> tuple[program.Step, Any, Any]:
+        run, stage, data = train.prepare(settings)
+        system = build(System, settings["model"], "config.model")
+        if stage.reads.kind != "records":
+            raise UsageError(f"config.stage: got {run.stage!r}; expected base, clip or frame")
+        shapes = program.record(system, stage.reads.fields, data.batch_size)
+        mesh = meshes.make(run.mesh, devices)
+        return program.step(run, stage, shapes, mesh), stage, run
+
+    step, stage, run = made(settings)
+    plain = copy.deepcopy(settings)
+    plain["model"]["denoiser"]["dit"]["remat"] = "none"
+    traced, least = step.trace(), made(plain)[0]
+    counted = report.Counted(
+        program.forward(step, stage), step.executed(traced), least.executed(least.trace())
+    )
+    lowered = step.lower(traced)
+    compiled = step.compile(lowered)
+    return report.report(step, counted, lowered, compiled, chip, run.num_steps)
+
+
+def main(arguments: list[str]) -> int | None:
+    """Flags, then one call."""
+    from ft_jax.errors import UsageError
+    from ft_jax.plan import topology
+
+    if arguments:
+        raise UsageError(f"{arguments[0]}: no such argument; expected flags only (see --help)")
+    target = Path(_JSON.value) if _JSON.value else None
+    if target is not None and not target.absolute().parent.is_dir():
+        raise UsageError(f"--json: no folder {target.parent}; expected a file in an existing one")
+    settings = entry.need("config", "a config file").to_dict()
+    pod = None if _TOPOLOGY.value == topology.LOCAL else topology.parse(_TOPOLOGY.value)
+    if pod is not None:
+        _enter(topology.environment(pod))
+        topology.need_compiler()
+    import jax
+
+    devices = jax.devices() if pod is None else topology.devices(pod)
+    found = examine(settings, list(devices), pod.chip if pod else None)
+    found = {"topology": _TOPOLOGY.value, "device": devices[0].device_kind, **found}
+    print(f"{found['topology']}: {len(devices)} x {found['device']}")
+    from ft_jax.plan import report
+
+    print(report.lines(found))
+    if target is not None:
+        beside = target.with_name(f"{target.name}.tmp")
+        beside.write_text(json.dumps(found, indent=1) + "\n")
+        os.replace(beside, target)
+    return None
+
+
+def _enter(environment: Any) -> None:
+    """The command once more with what must be set before a process starts, unless it is."""
+    if any(os.environ.get(name) != value for name, value in environment.items()):
+        command = [sys.executable, "-m", "ft_jax.cli.plan", *sys.argv[1:]]
+        os.execve(sys.executable, command, {**os.environ, **environment})
+
+
+if __name__ == "__main__":
+    entry.run(main)

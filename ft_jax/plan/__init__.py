@@ -1,0 +1,1 @@
+"""What a training step costs, from its compiled program: nothing here needs the accelerator."""

@@ -1,0 +1,160 @@
+"""A compiled training step as numbers: fits, moves, computes, at best takes so long.
+
+Everything is per device and per step unless it says otherwise. What is written as JSON is what is
+printed.
+
+Tests: tests/cli/plan_test.py.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ft_jax.plan import bounds, collectives, flops, hlo, traffic
+from ft_jax.plan.chips import Chip
+from ft_jax.plan.program import Step
+
+GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Counted:
+    """Operations of a step over all devices.
+
+    Attributes:
+      forward: Of the forward pass alone.
+      executed: Of the step.
+      least: Of the same step with nothing recomputed.
+    """
+
+    forward: flops.Flops
+    executed: flops.Flops
+    least: flops.Flops
+
+
+def report(
+    made: Step, counted: Counted, lowered: Any, compiled: Any, chip: Chip | None, steps: int
+) -> dict[str, Any]:
+    """All that is known of a step; without a chip's limits there are no bounds.
+
+    Args:
+      made: The step.
+      counted: Its operations.
+      lowered: What XLA was given.
+      compiled: What it made of it.
+      chip: The kind of device, if its limits are known.
+      steps: Of the whole run.
+    """
+    devices, mesh = made.mesh.size, dict(made.mesh.shape)
+    samples = next(iter(made.arguments[2].values())).shape[0]
+    parsed = hlo.parse(compiled.as_text())
+    exchanged = collectives.find(parsed, mesh)
+    useful = bounds.useful(counted.forward, made.has_frozen)
+    moved = traffic.moved(parsed)
+    result: dict[str, Any] = {
+        "program": key(lowered.as_text()),
+        "devices": devices,
+        "mesh": mesh,
+        "rules": made.rules,
+        "samples": samples,
+        "memory": _memory(compiled.memory_analysis()),
+        "flops": {
+            "useful": useful / devices,
+            "executed": counted.executed.total / devices,
+            "compiled": _products(parsed),
+            "recomputation": counted.executed.total / counted.least.total,
+        },
+        "hbm_bytes": moved,
+        "collectives": _table(exchanged, chip),
+    }
+    if chip is not None:
+        exposed = sum(
+            (collectives.seconds(one, chip) for one in exchanged if not one.overlaps), 0.0
+        )
+        each = counted.executed * (1 / devices)
+        bound = bounds.bound(chip, each, useful / devices, moved, exposed)
+        result["memory"]["share"] = result["memory"]["peak"] / chip.memory
+        result["bounds"] = {
+            **dataclasses.asdict(bound),
+            "step": bound.step,
+            "binding": bound.binding,
+            "samples_per_hour": samples / bound.step * 3600,
+            "days": bound.step * steps / 86400,
+        }
+    return result
+
+
+def lines(found: Mapping[str, Any]) -> str:
+    """The same for people."""
+    memory, work = found["memory"], found["flops"]
+    mesh = " x ".join(f"{axis} {size}" for axis, size in found["mesh"].items() if size > 1)
+    share = f" ({memory['share']:.0%} of the device)" if "share" in memory else ""
+    rows = [
+        f"mesh         {mesh or 'one device'}; rules {found['rules']}; "
+        f"{found['samples']} samples a step",
+        f"memory       arguments {memory['arguments'] / GIB:.2f} GiB, temporaries "
+        f"{memory['temporaries'] / GIB:.2f}, peak {memory['peak'] / GIB:.2f}{share}",
+        f"products     useful {work['useful'] / 1e12:.4g} TFLOP, executed "
+        f"{work['executed'] / 1e12:.4g}, recomputation x {work['recomputation']:.3f}; in the "
+        f"compiled program {work['compiled'] / 1e12:.4g}",
+        f"HBM          {found['hbm_bytes'] / GIB:.2f} GiB moved",
+    ]
+    for row in found["collectives"]:
+        seconds = f", {row['seconds'] * 1e3:.2f} ms" if "seconds" in row else ""
+        hidden = "hidden" if row["overlaps"] else "exposed"
+        rows.append(
+            f"exchange     {row['kind']} over {row['axes']}: {row['runs']} runs, "
+            f"{row['bytes'] / GIB:.3f} GiB, {hidden}{seconds}"
+        )
+    if bound := found.get("bounds"):
+        rows += [
+            f"step         at least {bound['step']:.3f} s: arithmetic {bound['arithmetic']:.3f}, "
+            f"HBM {bound['memory']:.3f}, exposed exchanges {bound['exposed']:.3f}; "
+            f"bound by {bound['binding']}",
+            f"at best      utilisation {bound['useful']:.1%}, "
+            f"{bound['samples_per_hour']:.0f} samples an hour, {bound['days']:.1f} days",
+        ]
+    return "\n".join(rows)
+
+
+def key(text: str) -> str:
+    """Names a lowered program: equal for equal programs, wherever they were made."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _memory(analysis: Any) -> dict[str, float]:
+    return {
+        "arguments": float(analysis.argument_size_in_bytes),
+        "temporaries": float(analysis.temp_size_in_bytes),
+        "peak": float(analysis.peak_memory_in_bytes),
+    }
+
+
+def _products(program: hlo.Program) -> float:
+    """Operations on one device, counted in the compiled program."""
+    total = 0.0
+    for name, times in program.runs().items():
+        items = program.computations.get(name, ())
+        shapes = {item.name: item.shapes for item in items}
+        for item in items:
+            total += times * hlo.products(item, shapes)
+            if item.opcode == "custom-call" and item.name.startswith(tuple(flops.KERNELS)):
+                operands = [shapes[operand][0].dims for operand in item.operands]
+                total += times * flops.kernel(item.name, operands).total
+    return total
+
+
+def _table(found: Sequence[collectives.Collective], chip: Chip | None) -> list[dict[str, Any]]:
+    """One row per kind, axes and whether it overlaps, largest first."""
+    rows: dict[tuple[str, str, bool], dict[str, Any]] = {}
+    for one in found:
+        row = rows.setdefault(
+            (one.kind, one.axes, one.overlaps),
+            {"kind": one.kind, "axes": one.axes, "overlaps": one.overlaps, "runs": 0, "bytes": 0.0},
+        )
+        row["runs"] += one.runs
+        row["bytes"] += one.runs * one.size
+        if chip is not None:
+            row["seconds"] = row.get("seconds", 0.0) + collectives.seconds(one, chip)
+    return sorted(rows.values(), key=lambda row: -row["bytes"])

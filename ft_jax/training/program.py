@@ -1,0 +1,26 @@
+"""The program of a training step: what the loop compiles and the planner looks at.
+
+Tests: tests/training/loop_test.py, tests/plan/program_test.py.
+"""
+
+import functools
+from typing import Any
+
+import jax
+
+from ft_jax.training import optim, origin, step
+from ft_jax.training.stages import Stage
+
+
+def update(stage: Stage, planned: origin.Plan, cfg: optim.Config, seed: int) -> Any:
+    """(state, frozen, batch) -> (state, metrics), jitted, not yet lowered; takes over the state."""
+    function = functools.partial(
+        step.train_step,
+        stage=stage,
+        optimizer=planned.optimizer,
+        seed=seed,
+        accumulate=cfg.accumulate,
+        ema=cfg.ema,
+    )
+    where = jax.tree.map(lambda leaf: leaf.sharding, planned.state)
+    return jax.jit(function, donate_argnums=0, out_shardings=(where, None))
