@@ -25,7 +25,8 @@ def prepared(config: Any, records: Path, source: Path, **flags: Any) -> tuple[An
     c.every.evaluate = c.every.save = 0
     c.update_from_flattened_dict({"train": "lora", **flags})
     run, stage, data = train.prepare(c.to_dict())
-    return run, stage, train.Records(data, stage.reads, run.seed), c.to_dict()
+    feed = train.Records(data, stage.reads, run.seed, tuple(range(data.batch_size)))
+    return run, stage, feed, c.to_dict()
 
 
 def start(planned: origin.Plan, run: Any, stage: Any) -> Any:
