@@ -125,6 +125,6 @@ def test_a_run_from_before_there_were_low_rank_changes_is_continued(
 
     monkeypatch.setattr(Manager, "restore", restore)
     manager = Manager(tmp_path)
-    assert origin.restored(manager, plan(run, stage), stage, "clip") is None
+    assert origin.restored(manager, plan(run, stage), stage, "clip", run.seed) is None
     manager.close()
     assert asked == [manager]
