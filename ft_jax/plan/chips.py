@@ -11,6 +11,9 @@ Tests: tests/plan/topology_test.py.
 import dataclasses
 from collections.abc import Mapping
 
+from ft_jax.training.compiler import V5E, V5P, V6E, V7X
+from ft_jax.training.flops import PEAKS
+
 GB, GIB = 1e9, 2.0**30
 
 
@@ -40,8 +43,8 @@ class Chip:
 
 
 CHIPS: Mapping[str, Chip] = {
-    "v5e": Chip("TPU v5 lite", 197e12, 16 * GB, 819 * GB, 45 * GB, 128, 2),
-    "v5p": Chip("TPU v5", 459e12, 95 * GIB, 2765 * GB, 90 * GB, 128, 3),
-    "v6e": Chip("TPU v6 lite", 918e12, 32 * GB, 1640 * GB, 90 * GB, 256, 2),
-    "tpu7x": Chip("TPU7x", 1153.5e12, 96 * GIB, 3690 * GB, 50 * GB, 256, 3, devices=2),
+    "v5e": Chip(V5E, PEAKS[V5E], 16 * GB, 819 * GB, 45 * GB, 128, 2),
+    "v5p": Chip(V5P, PEAKS[V5P], 95 * GIB, 2765 * GB, 90 * GB, 128, 3),
+    "v6e": Chip(V6E, PEAKS[V6E], 32 * GB, 1640 * GB, 90 * GB, 256, 2),
+    "tpu7x": Chip(V7X, PEAKS[V7X], 96 * GIB, 3690 * GB, 50 * GB, 256, 3, devices=2),
 }
