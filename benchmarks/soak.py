@@ -49,13 +49,12 @@ class Kill:
     """One kill, and what it cost."""
 
     reached: int  # last step in the log
-    saving: bool  # the save that was due last was not yet whole
+    saving: int | None  # step of the save that was begun and not yet whole
     resumed: int  # step of the next start
 
     def excess(self, save: int) -> int:
         """Steps lost beyond what may be lost."""
-        due = self.reached // save * save
-        allowed = save + (self.reached - due if self.saving else 0)
+        allowed = save + (0 if self.saving is None else self.reached - self.saving)
         return max(self.reached - self.resumed - allowed, 0)
 
 
@@ -131,7 +130,7 @@ def soak(plan: Plan) -> Findings:
         raise RuntimeError("the run was over before it was seen; expected more steps")
     steps = time.monotonic() - began - start
     draw = random.Random(plan.seed)
-    workdir, kills, waiting = plan.out / "killed", list[Kill](), list[tuple[int, bool]]()
+    workdir, kills, waiting = plan.out / "killed", list[Kill](), list[tuple[int, int | None]]()
     number = 0
     while number < plan.kills:
         life = Life(plan, workdir, number)
@@ -145,7 +144,7 @@ def soak(plan: Plan) -> Findings:
         life.kill()
         kills += costs(waiting, life.resumed())
         reached = last_step(workdir)
-        waiting.append((reached, is_saving(workdir, reached // plan.save * plan.save)))
+        waiting.append((reached, unfinished(workdir, reached, plan.save)))
         number += 1
     life = Life(plan, workdir, number)
     life.end()
@@ -154,7 +153,7 @@ def soak(plan: Plan) -> Findings:
     return Findings(tuple(kills), differs, goodput(workdir))
 
 
-def costs(waiting: list[tuple[int, bool]], resumed: int | None) -> list[Kill]:
+def costs(waiting: list[tuple[int, int | None]], resumed: int | None) -> list[Kill]:
     """What the kills cost that wait for a start that got as far as to say where."""
     if resumed is None:
         return []
@@ -163,9 +162,19 @@ def costs(waiting: list[tuple[int, bool]], resumed: int | None) -> list[Kill]:
     return done
 
 
-def is_saving(workdir: Path, due: int) -> bool:
-    """Whether the checkpoint of step `due` was begun and does not stand under its final name."""
-    return due > 0 and not (workdir / "checkpoints" / str(due)).exists()
+def unfinished(workdir: Path, reached: int, save: int) -> int | None:
+    """The step of the save that was being written: it does not stand under its final name.
+
+    A save waits for the one before it, so that this may be the one before the last that was due,
+    if the step that was reached is the last one's own.
+    """
+    due = reached // save * save
+    steps = (due - save, due) if reached == due else (due,)
+    if due == 0 or (workdir / "checkpoints" / str(due)).exists():
+        return None
+    return next(
+        step for step in steps if step > 0 and not (workdir / "checkpoints" / str(step)).exists()
+    )
 
 
 def differing(one: Path, other: Path) -> tuple[str, ...]:
@@ -197,7 +206,10 @@ def table(plan: Plan, found: Findings) -> str:
     lost = [kill.reached - kill.resumed for kill in found.kills]
     rows = [
         ["kills", str(len(found.kills))],
-        ["of these while a save was being written", str(sum(k.saving for k in found.kills))],
+        [
+            "of these while a save was being written",
+            str(sum(k.saving is not None for k in found.kills)),
+        ],
         ["steps between saves", str(plan.save)],
         ["steps lost, mean and most", f"{sum(lost) / max(len(lost), 1):.1f}, {max([0, *lost])}"],
         ["beyond what may be lost", str(sum(kill.excess(plan.save) for kill in found.kills))],

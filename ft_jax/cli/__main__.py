@@ -7,7 +7,15 @@ from pathlib import Path
 from ft_jax.cli import entry
 from ft_jax.errors import UsageError
 
-_FRAME = ("__init__", "__main__", "compiled", "entry", "memory", "progress")  # no commands
+_FRAME = (
+    "__init__",
+    "__main__",
+    "compiled",
+    "entry",
+    "memory",
+    "processes",
+    "progress",
+)  # no commands
 COMMANDS = sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem not in _FRAME)
 
 

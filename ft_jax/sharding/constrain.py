@@ -4,17 +4,19 @@ Tests: tests/sharding/constrain_test.py, tests/multidevice.
 """
 
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import flax.linen as nn
 import jax
+from flax.core import meta
 from flax.linen.spmd import RulesFallback
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ft_jax.errors import UsageError
 from ft_jax.sharding.axes import AXES
-from ft_jax.sharding.rules import TABLES
+from ft_jax.sharding.rules import STATES, TABLES
 
 
 @contextlib.contextmanager
@@ -56,11 +58,18 @@ def split_over(name: str) -> dict[str, int]:
     return {axis: sizes[axis] for axis in axes if sizes[axis] > 1}
 
 
-def shardings(abstract: Any, mesh: Mesh, rules: str) -> Any:
+def shardings(abstract: Any, mesh: Mesh, rules: str, is_read: bool = True) -> Any:
     """NamedShardings of a tree of (boxed) abstract arrays; leaves without names are replicated.
 
     Derive the whole train state's from one `jax.eval_shape` of its initialisation: the optimizer's
     moments keep the boxes of their parameters, where `jax.jit(optimizer.init)` would replicate.
+
+    Args:
+      abstract: The tree.
+      mesh: Where it goes.
+      rules: Name of the tables.
+      is_read: Whether a forward pass reads it. What none reads is spread as far as its sizes let
+        it; of the rest, each axis must divide.
 
     Raises:
       ValueError: A parameter carries a name that is not in `ft_jax/sharding/axes.py`.
@@ -70,7 +79,21 @@ def shardings(abstract: Any, mesh: Mesh, rules: str) -> Any:
     names = {name for spec in jax.tree.leaves(specs, is_leaf=is_spec) for name in spec}
     if unknown := names - AXES - {None}:
         raise ValueError(f"unknown logical axes {sorted(unknown)}; see ft_jax/sharding/axes.py")
-    return nn.logical_to_mesh_sharding(specs, mesh, list(TABLES[rules]))
+    if is_read:
+        return nn.logical_to_mesh_sharding(specs, mesh, list(TABLES[rules]))
+    where = nn.logical_to_mesh_sharding(specs, mesh, list(STATES[rules]))
+    return jax.tree.map(
+        lambda leaf, sharding: _fitted(leaf.shape, sharding), meta.unbox(abstract), where
+    )
+
+
+def _fitted(shape: tuple[int, ...], sharding: NamedSharding) -> NamedSharding:
+    """The sharding without the axes that do not divide."""
+    sizes, kept = sharding.mesh.shape, []
+    for length, axes in zip(shape, sharding.spec, strict=False):
+        over = (axes,) if isinstance(axes, str) else axes or ()
+        kept.append(None if length % math.prod(sizes[axis] for axis in over) else axes)
+    return NamedSharding(sharding.mesh, PartitionSpec(*kept))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -1,4 +1,4 @@
-"""Which mesh axis a logical axis goes to: one named table per strategy.
+"""Which mesh axis a logical axis goes to: one named table per strategy, one for what is not read.
 
 Every name of `axes.py` stands in every table, replicated ones with None, so that an axis without a
 decision is a test failure (tests/sharding/rules_test.py).
@@ -51,4 +51,12 @@ REPLICATED: Rules = (
 )
 """Whole weights on every device: no base weight ever moves (adapter training where they fit)."""
 
+SPREAD: Rules = tuple(
+    (name, ("data", "fsdp") if name in ("embed", "context_embed") else axes)
+    for name, axes in REPLICATED
+)
+"""For what no forward pass reads: a slice on every device that holds other samples."""
+
 TABLES: Mapping[str, Rules] = {"fsdp": FSDP, "replicated": REPLICATED}
+STATES: Mapping[str, Rules] = {"fsdp": FSDP, "replicated": SPREAD}
+"""By the same names: tables of the optimizer's moments and of the moving average."""

@@ -68,7 +68,10 @@ def plan(stage: Stage, cfg: optim.Config, num_steps: int, mesh: Mesh, rules: str
     optimizer = optim.make(cfg, num_steps, kept)
     state = jax.eval_shape(lambda p: create(p, optimizer, cfg.ema), unflatten(trained))
     frozen = {path: leaf for path, leaf in boxed.items() if path not in trained}
-    return Plan(optimizer, _placed(state, mesh, rules), _placed(frozen, mesh, rules), rates)
+    # Moments and average of adapters are three times their size, and no forward pass reads them.
+    spread = _placed(state, mesh, rules, is_read=False)
+    placed = spread.replace(params=_placed(state.params, mesh, rules))
+    return Plan(optimizer, placed, _placed(frozen, mesh, rules), rates)
 
 
 def restored(
@@ -227,8 +230,8 @@ def _put(array: Any, abstract: Any, dtype: Any) -> jax.Array:
     return jax.make_array_from_callback(tuple(array.shape), abstract.sharding, part)
 
 
-def _placed(boxed: Any, mesh: Mesh, rules: str) -> Any:
-    where = shardings(boxed, mesh, rules)
+def _placed(boxed: Any, mesh: Mesh, rules: str, is_read: bool = True) -> Any:
+    where = shardings(boxed, mesh, rules, is_read)
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         meta.unbox(boxed),

@@ -35,12 +35,13 @@ def test_killed_twice_is_the_run_that_nobody_killed_and_little_is_lost(tmp_path)
 @pytest.mark.parametrize(
     ("reached", "saving", "resumed", "excess"),
     [
-        (57, False, 50, 0),
-        (57, False, 47, 0),
-        (57, False, 40, 7),
-        (57, True, 40, 0),
-        (57, True, 30, 10),
-        (7, False, 0, 0),
+        (57, None, 50, 0),
+        (57, None, 47, 0),
+        (57, None, 40, 7),
+        (57, 50, 40, 0),
+        (57, 50, 30, 10),
+        (60, 50, 40, 0),
+        (7, None, 0, 0),
     ],
 )
 def test_what_may_be_lost_is_an_interval_and_the_steps_of_an_unfinished_save(
@@ -50,16 +51,22 @@ def test_what_may_be_lost_is_an_interval_and_the_steps_of_an_unfinished_save(
 
 
 def test_a_save_is_unfinished_until_its_folder_has_its_name(tmp_path):
-    assert not soak.is_saving(tmp_path, 0) and soak.is_saving(tmp_path, 10)
+    assert soak.unfinished(tmp_path, 9, 10) is None and soak.unfinished(tmp_path, 17, 10) == 10
     (tmp_path / "checkpoints" / "10").mkdir(parents=True)
-    assert not soak.is_saving(tmp_path, 10)
+    assert soak.unfinished(tmp_path, 17, 10) is None
+
+
+def test_a_save_that_is_due_may_wait_for_the_one_before(tmp_path):
+    assert soak.unfinished(tmp_path, 20, 10) == 10 and soak.unfinished(tmp_path, 21, 10) == 20
+    (tmp_path / "checkpoints" / "20").mkdir(parents=True)  # the older one may be deleted by then
+    assert soak.unfinished(tmp_path, 20, 10) is None
 
 
 def test_a_start_that_said_nothing_leaves_the_cost_to_the_next_one():
-    waiting = [(12, False)]
+    waiting: list[tuple[int, int | None]] = [(12, None)]
     assert soak.costs(waiting, None) == []
-    waiting.append((12, True))
-    assert soak.costs(waiting, 10) == [soak.Kill(12, False, 10), soak.Kill(12, True, 10)]
+    waiting.append((12, 10))
+    assert soak.costs(waiting, 10) == [soak.Kill(12, None, 10), soak.Kill(12, 10, 10)]
     assert waiting == []
 
 

@@ -11,7 +11,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_every_command_is_known():
     """And nothing else that lies beside them."""
-    known = {"bundle", "convert", "evaluate", "generate", "train", "verify"}
+    known = {"bundle", "convert", "evaluate", "generate", "plan", "train", "verify"}
     assert set(commands.COMMANDS) == known
 
 

@@ -6,6 +6,7 @@ parameter is zero, so that an error anywhere reaches the result.
 
 import functools
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -257,6 +258,25 @@ def test_optimizer_moments_and_averages_are_split_like_their_parameters():
     moments = next(filter(has_moments, jax.tree.leaves(state.opt_state, is_leaf=has_moments)))
     assert [leaf.sharding for leaf in jax.tree.leaves(moments.mu)] == where
     assert [leaf.sharding for leaf in jax.tree.leaves(moments.nu)] == where
+
+
+def test_what_no_forward_pass_reads_is_spread_where_weights_are_whole():
+    cfg, settings = SPLITS["whole weights"], schedules.Config("constant", 1e-2, 0, 1e-2)
+    groups = ((".*/dit/.*", 0.0), (".*", 1.0))
+    adam = optim.Config(groups, settings, 0.9, 0.999, 1e-8, 0.01, 1.0, 1, 0.99)
+    stage: Any = Flow()
+    planned = origin.plan(stage, adam, 2, meshes.make(cfg), cfg.rules)
+    whole = [*jax.tree.leaves(planned.state.params), *planned.frozen.values()]
+    assert all(leaf.sharding.is_fully_replicated for leaf in whole)
+    moments = next(
+        filter(has_moments, jax.tree.leaves(planned.state.opt_state, is_leaf=has_moments))
+    )
+    for kept in (planned.state.ema, moments.mu, moments.nu):
+        sizes = [
+            (x.size, math.prod(x.sharding.shard_shape(x.shape))) for x in jax.tree.leaves(kept)
+        ]
+        assert sum(here for _, here in sizes) < 0.5 * sum(size for size, _ in sizes)
+        assert any(here == size for size, here in sizes)  # what does not divide stays whole
 
 
 def has_moments(part: Any) -> bool:

@@ -28,7 +28,6 @@ WIDTHS = {"c": 16, "i": 5, "ci": 16, "cs": 16, "ca": 16, "ce": 16} | {
 FLAGS = ("--config=configs/stage1_clip.py:tiny", "--config.data.batch_size=8",
          "--config.every.evaluate=0", "--config.every.save=0",
          "--config.model.denoiser.dit.layers=1", "--config.task.identity=False",
-         "--config.optim.groups=(('denoiser/dit/.*', 0.0), ('.*', 1.0))",
          "--config.task.motion=False")  # fmt: skip
 SECONDS = 240  # after which a process that waits for another is ended
 
