@@ -53,8 +53,9 @@ bench: .venv/.installed  ## speed of training step and sampling on this machine
 lock: .venv/.complete  ## writes the versions that .venv holds into the constraints file of this Python
 	@{ echo "# Exact versions that install and pass the tests together (x86-64 Linux). Made by"; \
 	   echo "# 'make lock'; jax, jaxlib, flax and orbax-checkpoint move together."; \
-	   $(BIN)/python -m pip freeze --all --exclude-editable \
-	       | grep -v -E '^(pip|nvidia-|cuda-|triton)' | sed 's/+cpu$$//'; } > $(LOCK).new
+	   { $(BIN)/python -m pip freeze --all --exclude-editable; \
+	     $(BIN)/python -m pip freeze --path .venv/tpu; } \
+	       | grep -v -E '^(pip|nvidia-|cuda-|triton)' | sed 's/+cpu$$//' | sort -f; } > $(LOCK).new
 	@mv $(LOCK).new $(LOCK)
 
 clean:  ## removes what make has made, .venv included
@@ -79,4 +80,6 @@ clean:  ## removes what make has made, .venv included
 .venv/.complete: .venv/.installed
 	@echo "== adding the tools of the tests: PyTorch to compare with, linter, type checker"
 	@$(PIP) --no-build-isolation --editable '.[world,convert,parity,dev]'
+	@echo "== adding the compiler for TPUs in a folder of its own: jax looks for a TPU where it finds it"
+	@$(PIP) --no-deps --upgrade --target .venv/tpu libtpu
 	@touch $@

@@ -30,8 +30,8 @@ _TOPOLOGY = flags.DEFINE_string("topology", "local", "Pod (v6e:8x8, v5p:4x4x4, .
 _JSON = flags.DEFINE_string("json", None, "File that gets the numbers as JSON.")
 
 
-def examine(settings: dict[str, Any], devices: list[Any], chip: Any) -> dict[str, Any]:
-    """Compiles the step of these settings for `devices` and reports on it.
+def prepared(settings: dict[str, Any], devices: list[Any]) -> tuple[Any, Any, Any]:
+    """(step, stage, run) of these settings; nothing is traced yet.
 
     Raises:
       UsageError: A setting does not fit.
@@ -39,22 +39,29 @@ def examine(settings: dict[str, Any], devices: list[Any], chip: Any) -> dict[str
     from ft_jax.config import build
     from ft_jax.errors import UsageError
     from ft_jax.models.system import System
-    from ft_jax.plan import program, report
+    from ft_jax.plan import program
     from ft_jax.sharding import mesh as meshes
 
-    def made(settings: dict[str, Any]) -> tuple[program.Step, Any, Any]:
-        run, stage, data = train.prepare(settings)
-        system = build(System, settings["model"], "config.model")
-        if stage.reads.kind != "records":
-            raise UsageError(f"config.stage: got {run.stage!r}; expected base, clip or frame")
-        shapes = program.record(system, stage.reads.fields, data.batch_size)
-        mesh = meshes.make(run.mesh, devices)
-        return program.step(run, stage, shapes, mesh), stage, run
+    run, stage, data = train.prepare(settings)
+    system = build(System, settings["model"], "config.model")
+    if stage.reads.kind != "records":
+        raise UsageError(f"config.stage: got {run.stage!r}; expected base, clip or frame")
+    shapes = program.record(system, stage.reads.fields, data.batch_size)
+    return program.step(run, stage, shapes, meshes.make(run.mesh, devices)), stage, run
 
-    step, stage, run = made(settings)
+
+def examine(settings: dict[str, Any], devices: list[Any], chip: Any) -> dict[str, Any]:
+    """Compiles the step of these settings for `devices` and reports on it.
+
+    Raises:
+      UsageError: A setting does not fit.
+    """
+    from ft_jax.plan import program, report
+
+    step, stage, run = prepared(settings, devices)
     plain = copy.deepcopy(settings)
     plain["model"]["denoiser"]["dit"]["remat"] = "none"
-    traced, least = step.trace(), made(plain)[0]
+    traced, least = step.trace(), prepared(plain, devices)[0]
     counted = report.Counted(
         program.forward(step, stage), step.executed(traced), least.executed(least.trace())
     )

@@ -39,6 +39,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from ft_jax.errors import UsageError
@@ -53,6 +54,7 @@ from ft_jax.sharding.constrain import constrain
 
 MASK_CHANNELS = 4  # the pixel frames that one latent frame stands for
 TOKEN_AXES = ("act_batch", "act_seq", "act_embed")
+CONTEXT_AXES = ("act_batch", "act_context", "act_embed")
 HEAD_AXES = ("act_batch", "act_seq", "act_heads", "act_head_dim")
 KEY_AXES = ("act_batch", "act_context", "act_heads", "act_head_dim")
 PRECISIONS = {"parity": jnp.float32, "bf16": jnp.bfloat16}
@@ -60,11 +62,12 @@ REMAT_POLICIES: dict[str, Callable[..., bool] | None] = {
     "none": None,  # keep every activation
     "full": jax.checkpoint_policies.nothing_saveable,
     "matmuls": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    # Result and log-sum-exp of the self-attention, so that its forward kernel runs once ...
-    "attention": jax.checkpoint_policies.save_only_these_names("act_seq_result"),
+    # Result and log-sum-exp of the self-attention, so that its forward kernel runs once, and the
+    # few keys of the context, so that weights need not be gathered again for so little work ...
+    "attention": jax.checkpoint_policies.save_only_these_names("act_seq_result", "context_keys"),
     # ... and its queries, keys and values as well, behind the exchange between devices.
     "attention_inputs": jax.checkpoint_policies.save_only_these_names(
-        "act_seq_inputs", "act_seq_result"
+        "act_seq_inputs", "act_seq_result", "context_keys"
     ),
 }
 
@@ -227,7 +230,7 @@ class CrossAttention(nn.Module):
         if cache is None:
             if shared.context is None:
                 raise ValueError("context: neither embedded nor cached")
-            cache = self.keys(shared.context)
+            cache = checkpoint_name(self.keys(shared.context), "context_keys")
         query = split_heads(self.norm_query(self.query(x)), self.cfg.heads)
         query = constrain(query, *HEAD_AXES)
         total = attend(query, cache.text, None)
@@ -431,11 +434,12 @@ class DiT(nn.Module):
         """Text rows are filled up with zeros to `text_tokens`; those rows are attended to."""
         cfg = self.cfg
         text = jnp.pad(text, ((0, 0), (0, cfg.text_tokens - text.shape[1]), (0, 0)))
+        text = constrain(self.text_embedding(text), *CONTEXT_AXES)
         if cfg.image_width is None:
-            return Context(self.text_embedding(text), None)
+            return Context(text, None)
         if image is None:
             raise ValueError("image tokens: None; this model needs them")
-        return Context(self.text_embedding(text), self.image_embedding(image))
+        return Context(text, constrain(self.image_embedding(image), *CONTEXT_AXES))
 
     def cache_context(self, context: Context) -> ContextCache:
         """Keys and values of all blocks: what does not depend on the noise level."""

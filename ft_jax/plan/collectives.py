@@ -57,7 +57,7 @@ class Collective:
 
 def find(program: hlo.Program, mesh: dict[str, int]) -> list[Collective]:
     """All collectives; `mesh` gives the sizes of its axes, in order."""
-    runs, seen, result = program.runs(), set[tuple[str, str]](), list[Collective]()
+    runs, seen, result = program.runs(), dict[tuple[str, str], int](), list[Collective]()
     split = _halves(program)
     for name, times in runs.items():
         shapes = {item.name: item.shapes for item in program.computations.get(name, ())}
@@ -66,10 +66,14 @@ def find(program: hlo.Program, mesh: dict[str, int]) -> list[Collective]:
             if kind not in KINDS:
                 continue
             channel = _CHANNEL.search(item.attributes)
+            overlaps = item.opcode.endswith("-start") or name in split.asynchronous
             if name in split.fused and channel:
-                if (kind, channel[1]) in seen:
+                if (known := seen.get((kind, channel[1]))) is not None:
+                    # Its first fusion only starts it: what hides it comes later.
+                    hidden = result[known].overlaps or overlaps
+                    result[known] = dataclasses.replace(result[known], overlaps=hidden)
                     continue
-                seen.add((kind, channel[1]))
+                seen[kind, channel[1]] = len(result)
             given = sum((s.bytes for name in item.operands for s in shapes.get(name, ())), 0.0)
             taken = sum((shape.bytes for shape in item.shapes), 0.0)
             if item.opcode.endswith("-start"):  # its result holds what went in as well
@@ -79,7 +83,6 @@ def find(program: hlo.Program, mesh: dict[str, int]) -> list[Collective]:
             groups = _groups(item.attributes, math.prod(mesh.values()))
             if max(map(len, groups)) < 2:
                 continue
-            overlaps = item.opcode.endswith("-start") or name in split.asynchronous
             found = re.search(r'op_name="([^"]*)"', item.attributes)
             result.append(
                 Collective(

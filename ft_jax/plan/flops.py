@@ -20,6 +20,8 @@ from typing import Any
 
 from jax.extend.core import Literal
 
+from ft_jax.nn.rope import exchange_lanes
+
 LANES = 128
 # Products of one call and how many of them contract over the width of a head.
 KERNELS = {
@@ -63,6 +65,8 @@ def count(jaxpr: Any, platform: str, is_attention: bool = False) -> Flops:
         name, params = equation.primitive.name, equation.params
         if name == "platform_index":
             chosen[equation.outvars[0]] = _index(params["platforms"], platform)
+        elif params.get("name") == exchange_lanes.__name__:
+            continue
         elif name == "dot_general":
             total += _dot(equation, is_attention)
         elif name == "conv_general_dilated":

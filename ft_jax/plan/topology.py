@@ -6,14 +6,19 @@ Tests: tests/plan/topology_test.py.
 import dataclasses
 import importlib.util
 import math
+import os
 import re
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ft_jax.errors import UsageError
 from ft_jax.plan.chips import CHIPS, Chip
 
 LOCAL = "local"
+APART = Path(sys.prefix) / "tpu"
+"""Where `make test` puts the compiler, so that nothing else of this environment looks for a TPU."""
 _NAME = re.compile(r"(?P<chip>\w+):(?P<shape>[1-9]\d*(x[1-9]\d*)*)")
 
 
@@ -56,8 +61,14 @@ def parse(name: str) -> Topology:
 def environment(topology: Topology) -> Mapping[str, str]:
     """What a process needs, before it imports JAX, to compile for `topology` without a TPU."""
     chip = topology.name.partition(":")[0]
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    if APART.is_dir() and str(APART) not in paths:
+        paths.append(str(APART))
     return {
+        "PYTHONPATH": os.pathsep.join(paths),
         "JAX_PLATFORMS": "cpu",
+        # A program is named by its text, which then says nothing of files and lines.
+        "JAX_TRACEBACK_IN_LOCATIONS_LIMIT": "0",
         "TPU_SKIP_MDS_QUERY": "1",
         "TPU_ACCELERATOR_TYPE": f"{chip}-{math.prod(topology.shape)}",
         "TPU_WORKER_HOSTNAMES": "localhost",

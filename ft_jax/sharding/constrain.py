@@ -4,6 +4,7 @@ Tests: tests/sharding/constrain_test.py, tests/multidevice.
 """
 
 import contextlib
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ft_jax.errors import UsageError
 from ft_jax.sharding.axes import AXES
-from ft_jax.sharding.rules import STATES, TABLES
+from ft_jax.sharding.rules import STATES, STORAGE, TABLES
 
 
 @contextlib.contextmanager
@@ -39,6 +40,34 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
     if not nn.get_logical_axis_rules():
         return x
     return nn.with_logical_constraint(x, names, fallback=RulesFallback.RAISE_ERROR)
+
+
+def gathered(parameter: jax.Array, *names: str) -> jax.Array:
+    """A parameter as a layer reads it: whole along the axis over which it is only stored.
+
+    Left to itself, the compiler moves activations instead where there are few of them, such as
+    those of a text. The gradient goes back in slices.
+
+    Raises:
+      ValueError: A name is not in `ft_jax/sharding/axes.py`.
+    """
+    if not any(STORAGE in split_over(name) for name in names):
+        return parameter
+    stored = nn.logical_to_mesh_axes(names) or PartitionSpec()
+    return _gathered(
+        parameter, stored, PartitionSpec(*(a if a != STORAGE else None for a in stored))
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _gathered(parameter: jax.Array, stored: PartitionSpec, whole: PartitionSpec) -> jax.Array:
+    return jax.lax.with_sharding_constraint(parameter, whole)
+
+
+_gathered.defvjp(
+    lambda parameter, stored, whole: (_gathered(parameter, stored, whole), None),
+    lambda stored, whole, _, gradient: (jax.lax.with_sharding_constraint(gradient, stored),),
+)
 
 
 def split_over(name: str) -> dict[str, int]:

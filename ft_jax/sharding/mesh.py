@@ -9,6 +9,8 @@ Slices (TPU pods, or the NVLink domains of a GPU cluster) are joined by a slower
 into the data axis, and what does not fit there into fsdp; context and tensor, which exchange within
 a layer, stay inside a slice.
 
+An axis whose size is no product of dimensions of the torus shares one of them with another axis.
+
 Axes are `AxisType.Auto` (the compiler places collectives); `jax.make_mesh` would default to
 Explicit, under which Linen's boxed parameters cannot be initialised.
 
@@ -21,6 +23,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
@@ -57,13 +60,20 @@ def make(cfg: Config, devices: Sequence[Any] | None = None) -> Mesh:
     if math.prod(sizes) != len(devices):
         text = " x ".join(f"{axis} {size}" for axis, size in zip(AXES, sizes, strict=True))
         raise UsageError(f"mesh: {text} is not {len(devices)} devices; expected their product")
-    types = (AxisType.Auto,) * len(AXES)
     slices = len({getattr(device, "slice_index", 0) for device in devices})
-    if slices == 1:
-        return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices)
     between = over_slices(sizes, slices)
     inside = [size // ways for size, ways in zip(sizes, between, strict=True)]
-    return Mesh(mesh_utils.create_hybrid_device_mesh(inside, between, devices), AXES, types)
+
+    def laid(**options: bool) -> np.ndarray:
+        if slices == 1:
+            return mesh_utils.create_device_mesh(sizes, devices, **options)
+        return mesh_utils.create_hybrid_device_mesh(inside, between, devices, **options)
+
+    try:
+        where = laid()
+    except NotImplementedError:  # an axis that is no product of dimensions of the torus: 16 on 8x8
+        where = laid(allow_split_physical_axes=True)
+    return Mesh(where, AXES, (AxisType.Auto,) * len(AXES))
 
 
 def over_slices(sizes: Sequence[int], slices: int) -> tuple[int, int, int, int]:

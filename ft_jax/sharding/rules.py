@@ -52,10 +52,12 @@ REPLICATED: Rules = (
 """Whole weights on every device: no base weight ever moves (adapter training where they fit)."""
 
 SPREAD: Rules = tuple(
-    (name, ("data", "fsdp") if name in ("embed", "context_embed") else axes)
-    for name, axes in REPLICATED
+    (name, "fsdp" if name in ("embed", "context_embed") else axes) for name, axes in REPLICATED
 )
-"""For what no forward pass reads: a slice on every device that holds other samples."""
+"""For what no forward pass reads beside whole weights: split over fsdp."""
+
+STORAGE = "fsdp"
+"""The axis over which parameters are only stored in slices: they are gathered to be read."""
 
 TABLES: Mapping[str, Rules] = {"fsdp": FSDP, "replicated": REPLICATED}
 STATES: Mapping[str, Rules] = {"fsdp": FSDP, "replicated": SPREAD}

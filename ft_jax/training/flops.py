@@ -15,6 +15,8 @@ from typing import Any
 import jax
 from jax.extend import core
 
+from ft_jax.nn.rope import exchange_lanes
+
 PEAKS = {
     "TPU v4": 275e12,
     "TPU v5 lite": 197e12,
@@ -70,6 +72,8 @@ def _equation(equation: Any, given: list[bool]) -> tuple[float, list[bool]]:
         return _product(equation) * (1 + sum(given[:2])), [any(given)] * outs
     if name == "stop_gradient":
         return 0.0, [False] * outs
+    if equation.params.get("name") == exchange_lanes.__name__:
+        return 0.0, [any(given)] * outs
     if name == "scan":
         return _scan(equation, given)
     inner = [_opened(value) for value in _listed(equation.params.values())]

@@ -1,12 +1,17 @@
 """Exchanges in programs compiled for eight simulated devices."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
+from flax.core import meta
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from ft_jax.nn.linear import Linear
 from ft_jax.plan import collectives, hlo
 from ft_jax.plan.chips import CHIPS
+from ft_jax.sharding import mesh
+from ft_jax.sharding.constrain import partitioned, shardings
 
 MESH = {"data": 2, "fsdp": 4}
 
@@ -83,19 +88,27 @@ ENTRY %main (p: f32[8]) -> f32[8] {{
     assert (one.axes, one.size, one.overlaps) == (axes, 128, True)
 
 
-def test_what_is_spread_over_fusions_is_one_exchange():
-    part = """%part.N (p: f32[8]) -> f32[32] {
+FUSIONS = """%first (p: f32[8]) -> f32[32] {
   %p = f32[8]{0} parameter(0)
   ROOT %g = f32[32]{0} all-gather(%p), channel_id=3, replica_groups={{0,1,2,3},{4,5,6,7}}
 }
+%async_collective_fusion.1 (p: f32[8]) -> f32[32] {
+  %p = f32[8]{0} parameter(0)
+  ROOT %g = f32[32]{0} all-gather(%p), channel_id=3, replica_groups={{0,1,2,3},{4,5,6,7}}
+}
+ENTRY %main (p: f32[8]) -> f32[8] {
+  %p = f32[8]{0} parameter(0)
+  %async-collective-start.1 = f32[32]{0} fusion(%p), kind=kCustom, calls=%first
+  %fusion.1 = f32[32]{0} fusion(%p), calls=%CALLED
+}
 """
-    call = "  %async_collective_fusion.N = f32[32]{0} fusion(%p), calls=%part.N\n"
-    text = part.replace("N", "1") + part.replace("N", "2") + "ENTRY %main (p: f32[8]) -> f32[8] {\n"
-    text += (
-        "  %p = f32[8]{0} parameter(0)\n" + call.replace("N", "1") + call.replace("N", "2") + "}"
-    )
-    (one,) = collectives.find(hlo.parse(text), MESH)
-    assert one.overlaps and one.axes == "fsdp"
+
+
+@pytest.mark.parametrize(("called", "overlaps"), [("async_collective_fusion.1", True),
+                                                  ("first", False)])  # fmt: skip
+def test_what_is_spread_over_fusions_is_one_exchange_that_a_product_may_hide(called, overlaps):
+    (one,) = collectives.find(hlo.parse(FUSIONS.replace("CALLED", called)), MESH)
+    assert one.overlaps == overlaps and one.axes == "fsdp"
 
 
 def test_time_on_the_wire_follows_the_rings():
@@ -109,3 +122,23 @@ def test_time_on_the_wire_follows_the_rings():
     assert seconds("all-reduce") == pytest.approx(2 * 2 * 0.75)
     assert seconds("all-to-all") == pytest.approx(2 * 1.0)
     assert seconds("collective-permute") == pytest.approx(2 * 2.0)  # one direction
+
+
+def test_layers_gather_their_weights_and_send_no_activations():
+    """Although these are smaller, two tokens a sample, and the compiler would rather move them."""
+    first = Linear(256, 256, axes=("context_embed", "embed"), use_bias=False)
+    layers = nn.Sequential([first, Linear(256, 256, axes=("embed", "mlp"), use_bias=False)])
+    abstract = jax.eval_shape(layers.init, jax.random.key(0), jnp.ones((8, 2, 256)))
+    made = mesh.make(mesh.Config(data=1, fsdp=4, context=2))
+    placed = jax.tree.map(
+        lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+        meta.unbox(abstract),
+        shardings(abstract, made, "fsdp"),
+    )
+    samples = NamedSharding(made, PartitionSpec(("data", "fsdp")))
+    x = jax.ShapeDtypeStruct((8, 2, 256), jnp.float32, sharding=samples)
+    with partitioned(made, "fsdp"):
+        compiled = jax.jit(layers.apply).lower(placed, x).compile()
+    every = collectives.find(hlo.parse(compiled.as_text() or ""), dict(made.shape))
+    found = {(one.kind, one.axes, one.runs * one.size) for one in every}
+    assert found == {("all-gather", "fsdp", 256 * 256 * 4)} and len(every) == 2

@@ -71,6 +71,40 @@ def test_a_slice_of_stacked_weights_counts_as_the_slice():
     assert once <= traffic.moved(program) < 6 * once  # were it the whole each time: 50 times
 
 
+TPU = """HloModule toy
+%inner (w: bf16[40,8], i: s32[]) -> bf16[1,8] {
+  %w = bf16[40,8]{1,0} parameter(0)
+  %i = s32[] parameter(1)
+  ROOT %s = bf16[1,8]{1,0} dynamic-slice(%w, %i), dynamic_slice_sizes={1,8}
+}
+%async_collective_fusion.1 (part: bf16[2], all: bf16[16], w: bf16[40,8], i: s32[]) -> bf16[1,8] {
+  %part = bf16[2]{0} parameter(0)
+  %all = bf16[16]{0} parameter(1)
+  %w = bf16[40,8]{1,0} parameter(2)
+  %i = s32[] parameter(3)
+  %f = bf16[1,8]{1,0} fusion(%w, %i), kind=kLoop, calls=%inner
+  %g = bf16[16]{0} custom-call(%part, %all)
+  ROOT %r = (bf16[1,8]{1,0}, bf16[2]{0}, bf16[16]{0}) tuple(%f, %part, %g)
+}
+ENTRY %main (part: bf16[2], all: bf16[16], w: bf16[40,8], i: s32[]) -> bf16[8] {
+  %part = bf16[2]{0} parameter(0)
+  %all = bf16[16]{0} parameter(1)
+  %w = bf16[40,8]{1,0} parameter(2)
+  %i = s32[]{:S(2)} parameter(3)
+  %f = (bf16[1,8]{1,0}, bf16[2]{0}, bf16[16]{0}) fusion(%part, %all, %w, %i), kind=kOutput, \
+output_to_operand_aliasing={{1}: (0, {}), {2}: (1, {})}, calls=%async_collective_fusion.1
+  %s = ((bf16[40,8]{1,0}), bf16[8]{0:S(1)}, s32[]{:S(2)}) slice-start(%w), slice={[0:1]}
+  %c = (bf16[16]{0:S(1)}, bf16[16]{0}, u32[]{:S(2)}) copy-start(%all)
+}
+""".replace("\\\n", "")
+
+
+def test_on_tpus_what_is_handed_on_or_sliced_costs_nothing_more():
+    """A fusion beside a running exchange, slices inside of fusions, copies in the background."""
+    slice_of_fusion = 2 * 8 + 2 * 8  # read from the stack, written
+    assert traffic.moved(hlo.parse(TPU)) == slice_of_fusion + 2 * 8 + 2 * 16
+
+
 def test_a_text_without_a_program_is_refused():
     with pytest.raises(ValueError, match="ENTRY"):
         hlo.parse("nothing")

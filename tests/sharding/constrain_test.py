@@ -19,10 +19,11 @@ def test_unknown_activation_axis_raises_even_outside_a_mesh():
 
 
 def test_unknown_parameter_axis_raises():
-    module = Linear(2, 3, axes=("embed", "hedas"))
-    abstract = jax.eval_shape(module.init, jax.random.key(0), jnp.ones((1, 2)))
+    boxed = nn.LogicallyPartitioned(jnp.ones((2, 3)), ("embed", "hedas"))
     with pytest.raises(ValueError, match="hedas"):
-        shardings(abstract, mesh.make(mesh.Config()), "fsdp")
+        shardings({"kernel": boxed}, mesh.make(mesh.Config()), "fsdp")
+    with pytest.raises(ValueError, match="hedas"):
+        jax.eval_shape(Linear(2, 3, axes=("embed", "hedas")).init, jax.random.key(0), jnp.ones(2))
 
 
 def test_constraint_reaches_the_lowered_program():

@@ -34,6 +34,26 @@ class Chip:
     process_index: int = 0
 
 
+@dataclasses.dataclass(frozen=True)
+class Placed(Chip):
+    """One of a torus."""
+
+    coords: tuple[int, ...] = ()
+    core_on_chip: int = 0
+    device_kind: str = "TPU v6 lite"
+    platform: str = "tpu"
+
+
+def test_axes_that_are_no_products_of_the_torus_share_a_dimension_of_it():
+    chips = [
+        Placed(8 * row + column, 0, coords=(row, column, 0)) for row, column in np.ndindex(8, 8)
+    ]
+    made = mesh.make(mesh.Config(data=1, fsdp=16, context=4), chips)
+    assert len(set(made.devices.flat)) == 64 and made.devices.shape == (1, 16, 4, 1)
+    for group in made.devices[0, :, :, 0]:  # whoever exchanges most lies in one row or column
+        assert 1 in {len({chip.coords[place] for chip in group}) for place in (0, 1)}
+
+
 @pytest.mark.parametrize(
     ("sizes", "slices", "crosses"),
     [
