@@ -4,17 +4,24 @@ r"""Will it fit, how fast, on which mesh: compiles the real training step for a 
       --config.mesh.rules=replicated --config.model.denoiser.dit.remat=attention
   python -m ft_jax.cli.plan --config=configs/stage1_clip.py:tiny --topology=local --json=plan.json
 
+  python -m ft_jax.cli.plan --config=... --topology=v6e:8x8 --search=12 --json=search.json
+
 Prints memory of a device, operations and how many are recomputed, bytes through its memory, every
 exchange between devices, and the least time of a step. Topologies are v5e, v5p, v6e and tpu7x with
 their size in chips, and `local`: the devices of this machine. Pods need the extra `plan`.
+
+A search compiles the step on other meshes, with other remat policies and batch sizes, and prints
+those that no other beats in both speed and memory. It goes on where its file ends.
 
 Tests: tests/cli/plan_test.py.
 """
 
 import copy
+import dataclasses
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +34,9 @@ from ft_jax.cli import (
 
 flags.declare_key_flag("config")
 _TOPOLOGY = flags.DEFINE_string("topology", "local", "Pod (v6e:8x8, v5p:4x4x4, ...) or 'local'.")
+_SEARCH = flags.DEFINE_integer(
+    "search", 0, "Compile up to so many other meshes, remat policies and batch sizes.", 0
+)
 _JSON = flags.DEFINE_string("json", None, "File that gets the numbers as JSON.")
 
 
@@ -87,18 +97,80 @@ def main(arguments: list[str]) -> int | None:
         topology.need_compiler()
     import jax
 
-    devices = jax.devices() if pod is None else topology.devices(pod)
-    found = examine(settings, list(devices), pod.chip if pod else None)
-    found = {"topology": _TOPOLOGY.value, "device": devices[0].device_kind, **found}
-    print(f"{found['topology']}: {len(devices)} x {found['device']}")
+    devices = list(jax.devices() if pod is None else topology.devices(pod))
+    head = {"topology": _TOPOLOGY.value, "device": devices[0].device_kind}
+    print(f"{head['topology']}: {len(devices)} x {head['device']}")
+    if _SEARCH.value:
+        if pod is None:
+            raise UsageError("--search: of 'local'; expected a --topology whose speed is known")
+        _search(settings, devices, pod.chip, head, target)
+        return None
     from ft_jax.plan import report
 
+    found = {**head, **examine(settings, devices, pod.chip if pod else None)}
     print(report.lines(found))
+    _write(target, found)
+    return None
+
+
+def searched(
+    settings: dict[str, Any], devices: list[Any], chip: Any, limit: int, known: list[Any]
+) -> Iterator[dict[str, Any]]:
+    """Rows of up to `limit` candidates that are not known; each has `fits`, and what fits a report.
+
+    Raises:
+      UsageError: A setting does not fit, whatever the candidate.
+    """
+    import jax
+
+    from ft_jax.plan import search
+
+    tried = {search.Candidate(**row["candidate"]): row["fits"] for row in known}
+    left = limit
+    for one in search.candidates(len(devices), settings["optim"]["accumulate"]):
+        failed = [other for other, fits in tried.items() if not fits]
+        if one in tried or search.hopeless(one, failed) or not left:
+            continue
+        changed, found = one.applied(settings), dict[str, Any]()
+        if search.given(prepared(changed, devices)[0].arguments) <= chip.memory:
+            left -= 1
+            try:
+                found = examine(changed, devices, chip)
+            except jax.errors.JaxRuntimeError as error:
+                if "RESOURCE_EXHAUSTED" not in str(error):
+                    raise
+        tried[one] = bool(found)
+        yield {"candidate": dataclasses.asdict(one), "fits": bool(found), **found}
+
+
+def _search(
+    settings: dict[str, Any], devices: list[Any], chip: Any, head: Any, target: Path | None
+) -> None:
+    """Prints each row as it comes, and the best in the end; keeps them in `target`."""
+    from ft_jax.errors import UsageError
+    from ft_jax.plan import report, search
+
+    asked = {**head, "settings": json.loads(json.dumps(settings))}
+    rows = list[Any]()
+    if target is not None and target.exists():
+        before = json.loads(target.read_text())
+        rows = before.pop("rows", [])
+        if before != asked:
+            raise UsageError(f"--json: {target} is of other settings; expected a new file")
+    for row in searched(settings, devices, chip, _SEARCH.value, rows):
+        rows.append(row)
+        print(report.row(row), flush=True)
+        _write(target, {**asked, "rows": rows})
+    print("not beaten in both speed and memory:")
+    for row in search.front(rows):
+        print(report.row(row))
+
+
+def _write(target: Path | None, found: Any) -> None:
     if target is not None:
         beside = target.with_name(f"{target.name}.tmp")
         beside.write_text(json.dumps(found, indent=1) + "\n")
         os.replace(beside, target)
-    return None
 
 
 def _enter(environment: Any) -> None:

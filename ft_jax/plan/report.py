@@ -118,6 +118,20 @@ def lines(found: Mapping[str, Any]) -> str:
     return "\n".join(rows)
 
 
+def row(found: Mapping[str, Any]) -> str:
+    """One line on a candidate of a search."""
+    one = found["candidate"]
+    axes = " x ".join(f"{name} {one[name]}" for name in ("data", "fsdp", "context"))
+    told = f"{one['rules']}, {axes}, {one['samples']} samples, remat {one['remat']}: "
+    if not found["fits"]:
+        return told + "does not fit"
+    bound = found["bounds"]
+    return told + (
+        f"{found['memory']['share']:.0%} of the memory, {bound['step']:.3f} s, utilisation "
+        f"{bound['useful']:.1%}, {bound['samples_per_hour']:.0f} samples an hour"
+    )
+
+
 def key(text: str) -> str:
     """Names a lowered program: equal for equal programs, wherever they were made."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
