@@ -54,7 +54,7 @@ ALIKE = ("model.denoiser.dit.remat=attention",)
 WHOLE = ("mesh.rules=replicated", "mesh.fsdp=16")  # the base fits: only states are split
 STAGES = {"clip": "stage1_clip", "frame": "stage2_frame"}
 PODS = {
-    "v5e": ("v5e:8x8", ("mesh.fsdp=16", "mesh.context=4", "data.batch_size=16")),
+    "v5e": ("v5e:8x8", ("mesh.fsdp=8", "mesh.context=8", "data.batch_size=8")),
     "v5p": ("v5p:4x4x4", (*WHOLE, "data.batch_size=64")),
     "v6e": ("v6e:8x8", ("mesh.fsdp=32", "mesh.context=2", "data.batch_size=32")),
     "tpu7x": ("tpu7x:4x4x4", (*WHOLE, "data.batch_size=128")),

@@ -46,6 +46,12 @@ STEP = (
         (V5E, V6E),
         "the same; the compiler refuses it for v5p",
     ),
+    Option(
+        "xla_tpu_control_large_2nd_minor_layout_for_x16",
+        False,
+        (V7X,),
+        "weights stay in the tiles they come in: else each step copies all of them, 31 GB at 14B",
+    ),
 )
 """For steps that run thousands of times."""
 
