@@ -21,6 +21,7 @@ REQUIRES = [
     "jaxtyping>=0.3.11",
     "safetensors>=0.8.0",
     "numpy>=2.4",
+    "scipy>=1.17",
     "transformers>=5.23",  # tokenizers only; the encoders are our own
     "ftfy>=6.3",  # cleans prompts as the released text encoder's were
     # pictures, sound, video

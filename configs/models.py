@@ -31,6 +31,7 @@ def mini() -> Settings:
         "image": _image(64, 16, 96, 4, 4, 256) | {"projection": 64},
         "face": _face(48, (16, 32, 48, 64), (1, 1, 1, 1), 64, "group"),
         "landmarks": _landmarks(64, (16, 32, 48, 64), 128),
+        "sync": _sync(),
         **_clip(33, 64),
         # Guidance by text makes its pictures harsh and its lips no better (docs/experiments.md).
         "sampling": {"shift": 3.0, "text": 1.0, "audio": 3.0},
@@ -52,6 +53,7 @@ def tiny() -> Settings:
         "image": _image(16, 8, 16, 2, 2, 16) | {"projection": 16},
         "face": _face(16, (8, 8, 8, 8), (1, 1, 1, 1), 16, "group"),
         "landmarks": _landmarks(16, (8, 8), 16),
+        "sync": _sync((4, 4, 4, 4, 4, 4), (4, 4, 4, 4, 4, 4), 8, 8),
         **_clip(17, 16),
         "sampling": PUBLISHED,
     }
@@ -127,6 +129,7 @@ def _released(dit: Settings) -> Settings:
         "image": _image(224, 14, 1280, 32, 16, 5120),
         "face": _face(112, (64, 128, 256, 512), (3, 13, 30, 3), 512, "batch"),
         "landmarks": None,
+        "sync": _sync(),
         **_clip(81, 512),
         "sampling": PUBLISHED,
     }
@@ -259,6 +262,16 @@ def _landmarks(pixels: int, widths: tuple[int, ...], hidden: int) -> Settings:
         "mean": tuple(row[0] for row in (MEASURES | BOX).values()),
         "std": tuple(row[1] for row in (MEASURES | BOX).values()),
     }
+
+
+def _sync(
+    audio: tuple[int, ...] = (64, 192, 384, 256, 256, 512),
+    lips: tuple[int, ...] = (96, 256, 256, 256, 256, 512),
+    hidden: int = 512,
+    width: int = 1024,
+) -> Settings:
+    """The published SyncNet, in every family: it measures, and no part depends on it."""
+    return {"audio": audio, "lips": lips, "hidden": hidden, "width": width}
 
 
 def _clip(frames: int, side: int) -> Settings:

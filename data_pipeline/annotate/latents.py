@@ -6,6 +6,7 @@
   text_tokens        text encoder(caption), rows of its true length
   audio_features     speech encoder(exactly this cut, normalised over it)
   identity           face encoder(reference crop), unit length
+  sync               SyncNet(face crops, sound), where the weights have it; one clip at a time
 
 Weights are used as the bundle holds them (bfloat16), computed in float32, results stored in
 bfloat16. Batches are padded to one size, so every encoder is compiled once. Every local device runs
@@ -24,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from data_pipeline.annotate.sync import Followed
 from ft_jax.errors import UsageError
 
 LANES = "lanes"  # the axis of the local devices
@@ -40,6 +42,7 @@ class Encoders:
     Attributes:
         system: configuration of the whole system.
         hashes: part -> fingerprint.
+        sync_hash: fingerprint of SyncNet; empty where the weights lack it.
 
     Raises:
         UsageError: the weights cannot be read or lacks an encoder.
@@ -59,12 +62,16 @@ class Encoders:
             name: fingerprint(to_dict(getattr(self.system, name)), params)
             for name, params in self._params.items()
         }
+        self.sync_hash = ""
+        if self.system.sync is not None and "sync" in source.parts:
+            self._sync = source.part("sync")
+            self.sync_hash = fingerprint(to_dict(self.system.sync), self._sync)
 
     def __getstate__(self) -> dict[str, Any]:
         return {
             name: value
             for name, value in vars(self).items()
-            if name in ("path", "system", "hashes")
+            if name in ("path", "system", "hashes", "sync_hash")
         }
 
     @property
@@ -127,6 +134,31 @@ class Encoders:
             [_fields(made, lane * BATCH + row, lanes[lane][3][row]) for row in range(len(batch[0]))]
             for lane, batch in enumerate(batches)
         ]
+
+    def sync(self, face: Followed | None, fps: float) -> tuple[float, int]:
+        """Confidence of SyncNet, and by how many frames the sound comes later than the picture.
+
+        (0, 0) where nothing can be said: the face is hardly seen, or the clip too short.
+
+        Args:
+            face: as `data_pipeline.annotate.sync.follow` gives it.
+            fps: frames per second of the clip, which the offset is counted in.
+        """
+        from ft_jax.media.face_track import RATE
+        from ft_jax.models import lip_sync
+
+        cfg = self.system.sync
+        if face is None or cfg is None:
+            return 0.0, 0
+        found = lip_sync.measure(self._sync_weights, cfg, face.crops, face.speech)
+        return (found.confidence, round(found.offset * fps / RATE)) if found else (0.0, 0)
+
+    @functools.cached_property
+    def _sync_weights(self) -> Any:
+        import jax
+        import jax.numpy as jnp
+
+        return jax.tree.map(jnp.asarray, self._sync)
 
     @functools.cached_property
     def _run(self) -> Callable[..., dict[str, Any]]:

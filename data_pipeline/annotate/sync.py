@@ -1,18 +1,24 @@
-"""Does the mouth move with the sound? A correlation, and the shift at which it is largest.
+"""Does the mouth move with the sound? One number, and the shift at which it is largest.
 
-This is the lip-audio correlation: opening of the lips against loudness, nothing learned. It tells a
-clip whose sound was swapped or shifted by half a second; it is not comparable with SyncNet's
-confidence and is not called that anywhere.
+    lip_audio_correlation   opening of the lips against loudness, nothing learned; it tells a clip
+                            whose sound was swapped or shifted by half a second
+    follow                  the face as SyncNet looks at it, where the weights have SyncNet
+                            (ft_jax/models/lip_sync.py gives the score)
 
-Shapes: opening [f], audio [x] at 16 kHz.
+The two are not comparable; a record's provenance says which of them made it.
+
+Shapes: opening [f], audio [x] at 16 kHz, frames [f H W 3], boxes [f 4].
 Invariant: shifting the sound by whole frames shifts the offset by as many.
 Tests: tests/data_pipeline/annotate/sync_test.py.
 """
 
+import dataclasses
 import itertools
 
 import numpy as np
-from jaxtyping import Float, Int16
+from jaxtyping import Float, Int16, UInt8
+
+from ft_jax.media import face_track
 
 NAME = "lip-audio correlation"
 MAX_SHIFT = 5  # frames; beyond, a talking face meets its own rhythm again
@@ -50,6 +56,36 @@ def lip_audio_correlation(
         if r > best[0]:
             best = (r, shift)
     return best
+
+
+@dataclasses.dataclass(frozen=True)
+class Followed:
+    """A face and the sound from its first crop on, at 25 frames a second."""
+
+    crops: UInt8[np.ndarray, "shown 224 224 3"]
+    speech: Int16[np.ndarray, " x"]
+
+
+def follow(
+    frames: UInt8[np.ndarray, "f H W 3"],
+    boxes: Float[np.ndarray, "f 4"],
+    audio: Int16[np.ndarray, " x"],
+    fps: float,
+) -> Followed | None:
+    """What SyncNet compares, or None where the face is hardly seen.
+
+    Args:
+        frames: of the clip, in its own size and rate.
+        boxes: of the face, relative to (width, height); NaN where it is not seen.
+        audio: sound of the clip.
+        fps: frames per second.
+    """
+    shown = face_track.at_25(len(frames), fps)
+    height, width = frames.shape[1:3]
+    found = face_track.track(frames[shown], boxes[shown] * [width, height, width, height])
+    if found is None:
+        return None
+    return Followed(found.crops, audio[found.start * SAMPLE_RATE // face_track.RATE :])
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:

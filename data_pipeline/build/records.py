@@ -45,11 +45,13 @@ class Annotated:
         record: every field but the encoded ones; ranks still 0.
         frames: at the model's size.
         face: crop of the reference face.
+        followed: the face through the clip, where SyncNet is to look at it.
     """
 
     record: schema.Record
     frames: UInt8[np.ndarray, "f H W 3"]
     face: UInt8[np.ndarray, "size size 3"]
+    followed: sync.Followed | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +102,11 @@ class RecordsJob:
             "width": config.width,
             "provenance": self._provenance(seen.annotator, origin),
         }
-        return Annotated(record, reduce(frames, config.height, config.width), face)
+        followed = None
+        if self.encoders.sync_hash:
+            boxes = np.where(seen.visible[:, None] > 0.5, seen.face_box, np.nan)
+            followed = sync.follow(frames, boxes, audio, config.fps)
+        return Annotated(record, reduce(frames, config.height, config.width), face, followed)
 
     @property
     def lanes(self) -> int:
@@ -121,17 +127,26 @@ class RecordsJob:
             ]
         )
         return [
-            schema.encode(schema.RECORD, clip.record | encoded, self.widths)
+            schema.encode(schema.RECORD, clip.record | encoded | self._sync(clip), self.widths)
             for chunk, rows in zip(chunks, made, strict=True)
             for clip, encoded in zip(chunk, rows, strict=True)
         ]
 
+    def _sync(self, clip: Annotated) -> schema.Record:
+        """What SyncNet says, where there is one, instead of the correlation."""
+        if not self.encoders.sync_hash:
+            return {}
+        confidence, offset = self.encoders.sync(clip.followed, self.config.fps)
+        return {"sync_confidence": confidence, "sync_offset": offset}
+
     def metadata(self) -> dict[str, Any]:
         """Names, and which weights made the encoded fields."""
-        return {
+        made = {
             "names": {"quality": list(schema.QUALITY)},
             "encoders": dict(self.encoders.hashes),
         }
+        # No part of what a model must fit, so it stands beside the encoders.
+        return made | ({"sync": self.encoders.sync_hash} if self.encoders.sync_hash else {})
 
     def _reference(
         self, clip: Clip, frames: np.ndarray, seen: Observation
@@ -160,7 +175,10 @@ class RecordsJob:
         measured = ("landmarks", "joints", "face_box", "lip_mask", "face_mask")
         fields: dict[str, Any] = dict.fromkeys(measured, annotator)
         fields |= dict.fromkeys(("expression_raw", "body_raw"), f"variance/1 of {annotator}")
-        fields |= dict.fromkeys(("sync_confidence", "sync_offset"), f"{sync.NAME}/1")
+        synced: Any = f"{sync.NAME}/1"
+        if self.encoders.sync_hash:
+            synced = {"part": "sync", "weights": self.encoders.sync_hash}
+        fields |= dict.fromkeys(("sync_confidence", "sync_offset"), synced)
         fields["quality"] = f"quality/1, detection of {annotator}"
         for name, part in ENCODED.items():
             fields[name] = {"part": part, "weights": self.encoders.hashes[part]}

@@ -7,7 +7,9 @@ DIR holds mp4 files with sound, in itself or in DIR/clips. Where CLIP.truth.npz 
 as the drawn world writes it, lips are held against the opening that its speech has and against its
 m, b and p. The measuring network is that of the weights (a bundle, a folder of weights or a run;
 without them the model that ships), made for the drawn world; on photographs it sees little, and
-what it does not see counts as 0.
+what it does not see counts as 0. Weights that have SyncNet (imported from `syncnet_v2.model`) give
+LSE-D and LSE-C besides, which are for photographs; weights without the measuring network, these
+only.
 
 Numbers are means over the clips with 95 % bootstrap intervals.
 Exit status: 0 done, 2 wrong input (one line says what), 130 interrupted.
@@ -70,38 +72,56 @@ def find_clips(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 class Judge:
-    """The measuring network of a system.
+    """The measuring networks of a system: that of the drawn world, SyncNet, or both.
 
     Args:
       weights: A bundle, a folder of weights or a run; None for the bundle that ships.
+
+    Raises:
+      UsageError: The weights cannot be read, or have neither.
     """
 
     def __init__(self, weights: str | None) -> None:
         from ft_jax.checkpoints import bundle, handover
         from ft_jax.config import build
         from ft_jax.eval.instrument import Instrument
+        from ft_jax.eval.sync import Listener
         from ft_jax.models.system import System
 
         self.weights = str(weights or bundle.SHIPPED)
         source = handover.read(self.weights)
         self._system = build(System, source.system, self.weights)
-        self._instrument = Instrument(self._system.landmarks, source.part("landmarks"))
+        self._listener = self._instrument = None
+        if self._system.sync is not None and "sync" in source.parts:
+            self._listener = Listener(self._system.sync, source.part("sync"))
+        if self._listener is None or "landmarks" in source.parts:
+            self._instrument = Instrument(self._system.landmarks, source.part("landmarks"))
 
     def scores(self, path: pathlib.Path) -> dict[str, float]:
-        """The values of one clip (ft_jax/eval/clip.py), its crop being the middle square."""
+        """The values of one clip by the names of ft_jax/eval/clip.py and ft_jax/eval/sync.py."""
+        from ft_jax.media import sound, video
+
+        seen, speech, values = video.read(path), sound.read(path).speech, {}
+        if self._instrument is not None:
+            values |= self._measured(path, seen, speech)
+        if self._listener is not None:
+            values |= self._listener.scores(seen.frames, seen.fps, speech)
+        return values
+
+    def _measured(self, path: pathlib.Path, seen: Any, speech: Any) -> dict[str, float]:
+        """Those of ft_jax/eval/clip.py, measured in the middle square."""
         import numpy as np
 
         from ft_jax.eval import clip
-        from ft_jax.media import image, sound, video
+        from ft_jax.media import image, sound
 
-        seen, system = video.read(path), self._system
+        system = self._system
         height, width = seen.frames.shape[1:3]
         aspect = system.width / system.height
         region = image.frame(height, width, aspect, None, image.Framing())
         frames = np.stack(
             [image.resize(frame, system.height, system.width, region) for frame in seen.frames]
         )
-        speech = sound.read(path).speech
         loud = clip.loudness(speech, sound.SPEECH_RATE, len(frames), seen.fps)
         return clip.scores(
             self._instrument.measure(frames), seen.fps, loud, truth_of(path, seen.fps)
@@ -132,12 +152,12 @@ def means(scores: list[dict[str, float]]) -> list[Any]:
     """One number for every name that some clip has, over the clips that have it."""
     import numpy as np
 
+    from ft_jax.eval import clip, sync
     from ft_jax.eval.bootstrap import bootstrap, mean
-    from ft_jax.eval.clip import MEANINGS
     from ft_jax.eval.numbers import Number
 
     rows = []
-    for name, meaning in MEANINGS.items():
+    for name, meaning in (clip.MEANINGS | sync.MEANINGS).items():
         known = [values[name] for values in scores if name in values]
         if known:
             rows.append(Number(name, meaning, bootstrap(mean, np.array(known))))

@@ -29,6 +29,8 @@ READERS: dict[str, Callable[[Path], Tensors]] = {
     **dict.fromkeys(pickle_file.SUFFIXES, pickle_file.read),
     ".onnx": read_onnx,
 }
+# Read where it is named, and passed by in a folder: tokenizers have files of that ending too.
+NAMED = {".model": pickle_file.read}
 _COUNTED = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})(?P<suffix>\.\w+)")
 _INDEX = ".index.json"
 
@@ -50,9 +52,10 @@ def open_all(path: str | os.PathLike[str]) -> list[Weights]:
     path = Path(path)
     _check(path)
     if path.is_file():
-        if path.suffix not in READERS:
-            raise UsageError(f"{path}: ends in no known way; expected {', '.join(READERS)}")
-        return [Weights(path, dequantise(path, READERS[path.suffix](path)))]
+        readers = READERS | NAMED
+        if path.suffix not in readers:
+            raise UsageError(f"{path}: ends in no known way; expected {', '.join(readers)}")
+        return [Weights(path, dequantise(path, readers[path.suffix](path)))]
     found = []
     for folder, below, names in os.walk(path, followlinks=True):
         below[:] = sorted(name for name in below if not name.startswith("."))

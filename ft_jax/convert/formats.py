@@ -28,6 +28,7 @@ from ft_jax.convert import (
     identity,
     lora,
     motion,
+    syncnet,
     table,
     umt5,
     wan_dit,
@@ -232,6 +233,7 @@ _LISTED = (
         prefixes=("", "module."),
         sizes=_face_sizes,
     ),
+    Format("syncnet", "sync", lambda system: syncnet.SYNCNET, "torch"),
 )
 FORMATS: dict[str, Format] = {fmt.name: fmt for fmt in _LISTED}
 

@@ -27,7 +27,7 @@ from ft_jax.models import system as systems
 from ft_jax.models.system import System
 from ft_jax.typing import Params
 
-OPTIONAL = ("landmarks",)  # made for the drawn world; nothing that generates needs it
+OPTIONAL = ("landmarks", "sync")  # they measure; nothing that generates needs them
 RANGES = {
     "kernel": (0.02, 50.0),
     "down": (0.02, 50.0),  # of a low-rank change

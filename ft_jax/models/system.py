@@ -14,7 +14,7 @@ import jax
 from flax.core import meta
 
 from ft_jax.errors import UsageError
-from ft_jax.models import clip, face, fantasy, landmarks, text, vae, wav2vec2
+from ft_jax.models import clip, face, fantasy, landmarks, syncnet, text, vae, wav2vec2
 from ft_jax.typing import Params
 
 _ENCODERS = {
@@ -24,6 +24,7 @@ _ENCODERS = {
     "image": clip,
     "face": face,
     "landmarks": landmarks,
+    "sync": syncnet,
 }
 PARTS = ("denoiser", *_ENCODERS)
 """Names of what a system may consist of: fields of `System`, and first words of parameter paths."""
@@ -61,6 +62,8 @@ class System:
         height: pixel rows.
         width: pixel columns.
         sampling: what its weights are best sampled with.
+        sync: the networks behind the published sync scores, for photographs; only measurements
+            need them. Families that were saved before there were any do not say it.
     """
 
     denoiser: fantasy.Config
@@ -75,6 +78,7 @@ class System:
     height: int
     width: int
     sampling: Sampling
+    sync: syncnet.Config | None = None
 
     @property
     def latent_shape(self) -> tuple[int, int, int, int]:

@@ -52,6 +52,7 @@ ALL = {
     "image": ("clip_hf", "image_encoder"),
     "wav2vec2": ("wav2vec2_weight_g", "wav2vec2"),
     "face": ("arcface", "face.pth"),
+    "sync": ("syncnet", "syncnet.pth"),
 }
 
 
@@ -209,7 +210,7 @@ def test_published_weights_come_in_and_go_out_again(files: Path, tmp_path: Path)
     )
     assert [first[0], second[0], out[0]] == [0, 0, 0], (first, second, out)
     assert first[1].startswith(
-        f"{tmp_path}/w: codec, denoiser/audio, denoiser/dit, face, image, speech, text; "
+        f"{tmp_path}/w: codec, denoiser/audio, denoiser/dit, face, image, speech, sync, text; "
     )
     read = handover.read(tmp_path / "w")
     assert read.system["denoiser"]["identity"] is read.system["denoiser"]["motion"] is None

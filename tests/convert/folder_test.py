@@ -140,6 +140,20 @@ def test_a_folder_holds_several_models_also_behind_links(tmp_path: Path):
     assert found == {("k1", "k2"): model, ("k3",): model / "vae" / "v.safetensors"}
 
 
+def test_an_old_file_of_pytorch_called_model_is_read_where_it_is_named(tmp_path: Path):
+    """As SyncNet's is; the sentence-piece model of a tokenizer ends so too."""
+    torch.save(
+        {"netfclip.0.bias": torch.ones(2)},
+        tmp_path / "syncnet_v2.model",
+        _use_new_zipfile_serialization=False,
+    )
+    (found,) = folder.open_all(tmp_path / "syncnet_v2.model")
+    np.testing.assert_array_equal(found.tensors["netfclip.0.bias"], [1, 1])
+    save(tmp_path / "x.safetensors", a=1)
+    (tmp_path / "tokenizer.model").write_bytes(b"no weights")
+    assert [list(each.tensors) for each in folder.open_all(tmp_path)] == [["a"]]
+
+
 def test_weights_that_are_there_twice_are_read_as_safetensors(tmp_path: Path):
     save(tmp_path / "model.safetensors", a=1)
     torch.save({"b": torch.ones(1)}, tmp_path / "pytorch_model.bin")

@@ -11,7 +11,8 @@ from torch import nn
 
 from ft_jax.convert import syncnet as tables
 from ft_jax.convert import table
-from ft_jax.models import syncnet
+from ft_jax.media.cepstrum import cepstrum
+from ft_jax.models import lip_sync, syncnet
 
 CFG = syncnet.Config(audio=(6, 8, 10, 8, 6, 12), lips=(8, 6, 10, 6, 8, 12), hidden=14, width=16)
 
@@ -108,6 +109,30 @@ def test_vectors_of_lips_equal_the_torch_layout():
     expected = theirs(model, "lip", np.moveaxis(lips, -1, 1))
     assert np.ptp(expected, axis=0).max() > 0.1
     np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def test_a_clip_has_the_score_that_the_published_steps_give():
+    model, _, params = both()
+    draw = np.random.default_rng(2)
+    crops = draw.integers(0, 255, (16, 224, 224, 3)).astype(np.uint8)
+    speech = draw.integers(-9000, 9000, 16 * 640).astype(np.int16)
+    columns = cepstrum(speech)
+    frames = np.moveaxis(crops[..., ::-1].astype(np.float32), -1, 0)
+    lips = torch.from_numpy(
+        theirs(model, "lip", np.stack([frames[:, i : i + 5] for i in range(11)]))
+    )
+    heard = np.stack([columns[None, :, 4 * i : 4 * i + 20] for i in range(11)])
+    sound = torch.nn.functional.pad(
+        torch.from_numpy(theirs(model, "aud", heard)), (0, 0, lip_sync.REACH, lip_sync.REACH)
+    )
+    apart = torch.nn.functional.pairwise_distance
+    means = torch.stack([apart(lips, sound[shift : shift + 11]).mean() for shift in range(31)])
+    found = lip_sync.measure(params, CFG, crops, speech)
+    assert found is not None
+    least, place = means.min(0)
+    assert found.offset == int(place) - lip_sync.REACH
+    assert found.distance == pytest.approx(float(least), rel=2e-5)
+    assert found.confidence == pytest.approx(float(means.median() - least), rel=2e-4)
 
 
 @pytest.mark.parametrize("counts", [True, False], ids=["new torch", "old torch"])

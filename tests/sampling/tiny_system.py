@@ -9,7 +9,7 @@ import numpy as np
 
 from configs import models
 from ft_jax.config import build
-from ft_jax.models import clip, face, fantasy, landmarks, text, vae, wav2vec2
+from ft_jax.models import clip, face, fantasy, landmarks, syncnet, text, vae, wav2vec2
 from ft_jax.models.system import System
 
 
@@ -26,6 +26,7 @@ def params(made: System) -> dict[str, Any]:
         "text": text,
         "image": clip,
         "face": face,
+        "sync": syncnet,
     }
     parts = {
         name: random_params(functools.partial(module.init, cfg=getattr(made, name)))

@@ -1,9 +1,11 @@
+import dataclasses
 import functools
 import json
 import pathlib
 import typing
 from typing import Any
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,7 +26,7 @@ from ft_jax.config import build, to_dict
 from ft_jax.errors import UsageError
 from ft_jax.lazy import cast
 from ft_jax.media import video
-from ft_jax.models import clip, dit, face, fantasy, text, vae, wav2vec2
+from ft_jax.models import clip, dit, face, fantasy, lip_sync, syncnet, text, vae, wav2vec2
 from ft_jax.models.system import Sampling, System
 from tests.data_pipeline.build.conftest import patched_annotator
 
@@ -199,6 +201,45 @@ def test_provenance_names_every_measured_or_encoded_field(
         assert told["landmarks"] == "fake 1"
         assert "lip-audio correlation" in told["sync_confidence"]
         assert told["video_latents"]["weights"] == hashes["codec"]
+
+
+SYNC = syncnet.Config(audio=(4,) * 6, lips=(4,) * 6, hidden=6, width=5)
+
+
+@pytest.fixture(scope="module")
+def synced(weights: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The same weights, with SyncNet."""
+    rng = np.random.default_rng(3)
+    shapes = jax.eval_shape(functools.partial(syncnet.init, cfg=SYNC), jax.random.key(0))
+    drawn = jax.tree.map(lambda leaf: 0.1 + 0.1 * rng.random(leaf.shape, np.float32), shapes)
+    path = tmp_path_factory.mktemp("synced") / "tiny.safetensors"
+    bundle.save(path, to_dict(dataclasses.replace(system(), sync=SYNC)), parts(0) | {"sync": drawn})
+    return path
+
+
+def test_where_the_weights_have_syncnet_it_says_how_lips_and_sound_fit(
+    clips: pathlib.Path, data: pathlib.Path, synced: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    run.build(config(clips, synced), tmp_path / "data")
+    found, usual = records(tmp_path / "data"), records(data)
+    made = json.loads((tmp_path / "data" / "metadata.json").read_text())
+    of_sync = {"sync_confidence", "sync_offset", "provenance"}
+    for name, record in found.items():
+        told = json.loads(record["provenance"])["sync_confidence"]
+        assert told == {"part": "sync", "weights": made["sync"]}
+        for field in set(record) - of_sync:
+            np.testing.assert_array_equal(record[field], usual[name][field], err_msg=field)
+    # The face is hidden in the first three frames; frame 5 is shown twice at 25 a second.
+    path = clips / "clips" / "clip03.mp4"
+    seen = video.read(path).frames[[3, 4, 5, 5, *range(6, 17)], 35:114, 24:103]
+    crops = np.stack([cv2.resize(frame, (224, 224)) for frame in seen])
+    audio = found["fake/clip03/0"]["audio"][3 * 640 :]
+    expected = lip_sync.measure(bundle.load(synced)[1]["sync"], SYNC, crops, audio)
+    assert expected is not None and expected.confidence > 0
+    record = found["fake/clip03/0"]
+    assert record["sync_confidence"] == pytest.approx(expected.confidence, rel=1e-5)
+    assert record["sync_offset"] == round(expected.offset * 23 / 25)
+    assert record["sync_confidence"] != usual["fake/clip03/0"]["sync_confidence"]
 
 
 def test_encoders_do_not_mix_clips_and_survive_a_restart(
