@@ -2,9 +2,8 @@
 
 Seven unpadded convolutions (400 samples wide, 320 apart), a projection, a convolution that tells
 positions apart, and post-norm Transformer layers; the last hidden state is what the denoiser hears.
-Convolutions of the feature extractor are linear layers on samples laid side by side, kernel
-[taps c, o] (taps slowest). The first is normalised per channel over the whole cut, so features
-depend on all of it: encode the cut that training saw, or overlapping pieces of one length.
+The first is normalised per channel over the whole cut, so features depend on all of it: encode the
+cut that training saw, or overlapping pieces of one length.
 
 The small model learns to hear from phonemes: a linear head, `phonemes` in the parameter tree, that
 nothing else uses.
@@ -29,8 +28,8 @@ from jaxtyping import Array, Float
 
 from ft_jax.errors import UsageError
 from ft_jax.nn.attention import attention
-from ft_jax.nn.conv import Conv
-from ft_jax.nn.linear import Linear
+from ft_jax.nn.conv import Conv, convolve
+from ft_jax.nn.linear import Linear, initializer
 from ft_jax.nn.norm import GroupNorm, LayerNorm
 from ft_jax.typing import Params
 
@@ -77,15 +76,21 @@ def normalise_waveform(waveform: Float[Array, "b x"]) -> Float[Array, "b x"]:
     return centred / jnp.sqrt(jnp.square(centred).mean(-1, keepdims=True) + 1e-7)
 
 
-def side_by_side(x: Float[Array, "b a c"], kernel: int, stride: int) -> Float[Array, "b _ o"]:
-    """Row i of the result is rows i stride .. i stride + kernel - 1 of `x`, joined."""
-    batch, rows, width = x.shape
-    length, reach = (rows - kernel) // stride + 1, -(-kernel // stride)
-    wanted = (length + reach - 1) * stride
-    x = jnp.pad(x, ((0, 0), (0, max(wanted - rows, 0)), (0, 0)))[:, :wanted]
-    x = x.reshape(batch, length + reach - 1, stride * width)
-    x = jnp.concatenate([x[:, step : step + length] for step in range(reach)], axis=-1)
-    return x[..., : kernel * width]
+class Taps(nn.Module):
+    """Unpadded convolution without bias; kernel [taps c, o], taps slowest."""
+
+    inputs: int
+    outputs: int
+    taps: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b a c"]) -> Float[Array, "b _ o"]:
+        """Row i of the result is made of rows i stride .. i stride + taps - 1."""
+        shape = (self.taps * self.inputs, self.outputs)
+        kernel = self.param("kernel", initializer("lecun", ("conv_in", "conv_out")), shape)
+        kernel = kernel.astype(x.dtype).reshape(self.taps, self.inputs, self.outputs)
+        return convolve(x, kernel, (self.stride,), "VALID")
 
 
 class Features(nn.Module):
@@ -98,14 +103,7 @@ class Features(nn.Module):
         """Seven times convolution and GELU; the first convolution is normalised over time."""
         x, inputs = waveform[..., None], 1
         for index, (kernel, stride) in enumerate(zip(KERNELS, STRIDES, strict=True)):
-            layer = Linear(
-                kernel * inputs,
-                self.width,
-                ("conv_in", "conv_out"),
-                use_bias=False,
-                name=f"conv_{index}",
-            )
-            x = layer(side_by_side(x, kernel, stride))
+            x = Taps(inputs, self.width, kernel, stride, name=f"conv_{index}")(x)
             if index == 0:
                 x = GroupNorm(self.width, self.width, eps=_EPS, name="norm")(x)
             x, inputs = nn.gelu(x, approximate=False), self.width
