@@ -1,6 +1,7 @@
 """Every shipped training config at every size: builds strictly, and traces whole without memory."""
 
 import dataclasses
+import difflib
 import functools
 import importlib
 from collections.abc import Mapping
@@ -21,11 +22,12 @@ from ft_jax.models import system as systems
 from ft_jax.models import wav2vec2
 from ft_jax.sharding import mesh as meshes
 from ft_jax.training import origin, step
+from tests import shardings
 
-SMALL = ("pictures", "crops", "codec", "speech", "alignment", "face", "landmarks", "base_i2v")
 BRANCHES = ("stage1_clip", "stage2_frame")
-CASES = [(name, size) for name in SMALL for size in ("mini", "tiny")]
-CASES += [(name, size) for name in BRANCHES for size in ("mini", "tiny", "wan_1_3b", "wan_14b")]
+DENOISERS = ("base_i2v", *BRANCHES)
+CASES = [(name, size) for name in shardings.ENCODERS for size in ("mini", "tiny")]
+CASES += [(name, size) for name in DENOISERS for size in ("mini", "tiny", "wan_1_3b", "wan_14b")]
 # Every ablation of the paper and every choice of what learns: one flag.
 FLAGS = {
     "without identity": ("stage2_frame", {"task.identity": False}),
@@ -132,6 +134,14 @@ def frozen_of(planned: origin.Plan, run: Any) -> Any:
     dtype = jnp.dtype(run.frozen_dtype)
     leaves = {path: jax.ShapeDtypeStruct(x.shape, dtype) for path, x in planned.frozen.items()}
     return unflatten(leaves)
+
+
+def test_every_array_of_every_config_lives_where_it_is_written_down():
+    expected, found = shardings.FILE.read_text().splitlines(), shardings.text().splitlines()
+    changes = difflib.unified_diff(expected, found, "tests/shardings.txt", "now", n=1, lineterm="")
+    again = "If that is meant: JAX_PLATFORMS=cpu python -m tests.shardings"
+    if expected != found:
+        pytest.fail("\n".join([*changes, again]), pytrace=False)
 
 
 @pytest.mark.parametrize("name", BRANCHES)

@@ -24,6 +24,7 @@ Tests: tests/models/fantasy_test.py, benchmarks/goldens_dit.py.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -204,6 +205,7 @@ def init(cfg: Config, key: jax.Array) -> Params:
     return meta.unbox(_boxed(cfg, key))
 
 
+@functools.lru_cache(maxsize=64)  # every plan of a run asks for it, and tracing takes a second
 def abstract_params(cfg: Config) -> Params:
     """Shapes of all parameters, in the boxes that carry their logical axes; no memory.
 
