@@ -12,7 +12,9 @@ import   Arguments are files and folders: original Wan, diffusers, ComfyUI (also
          What a file is, is read from its keys. The result is one folder that every command takes as
          weights. Parts may be missing: the branches of the denoiser that are, are switched off.
 export   --weights is such a folder, a bundle or a run. A whole DiT is written with its LoRA merged
-         into it (its file has no place for one); lora_comfyui writes the LoRA alone.
+         into it (its file has no place for one); lora_comfyui writes the LoRA alone. CLIP is
+         written with what its file held and nothing here reads (last layer, text tower), where it
+         came from a file of the same format.
 
 Numbers keep their type unless --dtype says otherwise; fp8 becomes bfloat16. A file that does not
 hold exactly what the sizes of --config need is refused, and nothing is written.
@@ -126,22 +128,22 @@ def _found(
             yield str(published.path), fmt.part, found, None
 
 
-def _taken_over(source: str, dtype: Any) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
-    """The parts of weights that were imported before: {part: ({path: leaf}, settings)}."""
+def _taken_over(source: str, dtype: Any) -> dict[str, tuple[dict[str, Any], Any]]:
+    """The parts of weights that were imported before: {part: ({path: leaf}, settings or None)}."""
     from ft_jax.checkpoints import handover
     from ft_jax.checkpoints.tree import flatten
     from ft_jax.config import build, to_dict
     from ft_jax.lazy import cast
-    from ft_jax.models.system import System
+    from ft_jax.models.system import REST, System
 
     read = handover.read(source)
     made = to_dict(build(System, read.system, source))
-    parts: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
+    parts: dict[str, tuple[dict[str, Any], Any]] = {}
     for path, leaf in flatten(read.parts).items():
         root, branch, *_ = path.split("/")
-        part, own = root, made[root]
-        if root == "denoiser":
-            part, own = f"{root}/{branch}", own[branch]
+        part, own = root, made.get(root)
+        if root in ("denoiser", REST):
+            part, own = f"{root}/{branch}", own and own[branch]
         parts.setdefault(part, ({}, own))[0][path] = cast(leaf, dtype or leaf.dtype)
     return parts
 
@@ -165,9 +167,15 @@ def export_weights() -> None:
     if _DTYPE.value:
         params = {path: cast(leaf, np.dtype(_DTYPE.value)) for path, leaf in params.items()}
     system = build(System, source.system, source.path)
-    written = export.write(fmt, system, unflatten(params), out, round(_SHARD_GB.value * 1e9))
+    tree = unflatten(params)
+    written = export.write(fmt, system, tree, out, round(_SHARD_GB.value * 1e9))
     merged = ", LoRA merged" * (fmt.part == "denoiser/dit" and system.denoiser.lora is not None)
     print(f"{out}: {fmt.name}, {len(written)} file{'s' * (len(written) != 1)}{merged}")
+    if fmt.carried and not formats.carried(fmt, tree):
+        print(
+            f"{out}: without the tensors that nothing here reads, as the weights did not come from "
+            f"a file of {fmt.name}; PyTorch needs strict=False"
+        )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """CLIP visual tower, original names (Wan's .pth) or Hugging Face's <-> ft_jax/models/clip.py.
 
 The denoiser reads the tokens before the last layer: that layer, the norm after it and the
-projection are ignored in the file unless the config keeps them (`projection` > 0). The text tower
-of the original file is ignored.
+projection are no parameters unless the config has them (`projection` > 0), nor is the text tower of
+the original file. As the loaders of others ask for them, they are carried along (`formats.py`): the
+original file, 784 tensors, comes back whole.
 
 Tests: tests/convert/encoders_test.py (released keys), tests/parity/clip_parity_test.py,
 tests/parity/from_pretrained_test.py (settings).

@@ -67,6 +67,8 @@ class Format:
         metadata: settings that shapes do not tell, for the header of a safetensors file.
         settings: config.json of a folder, by which PyTorch's libraries build the model.
         told: settings that the file keeps as tensors: further leaves {path: array} of the tree.
+        carried: tensors that the table ignores are kept beside the parts and written again, as
+            programs that load the file ask for them.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Format:
     metadata: Callable[[System], Mapping[str, str]] = lambda system: {}
     settings: Callable[[System], Mapping[str, Any]] | None = None
     told: Callable[[System, Tree], Mapping[str, np.ndarray]] = lambda system, tree: {}
+    carried: bool = False
 
 
 def _dit_sizes(shapes: Shapes) -> str:
@@ -214,7 +217,7 @@ _LISTED = (
         "folder",
         settings=lambda system: umt5.settings(system.text),
     ),
-    Format("clip", "image", lambda system: clip.original(system.image), "torch"),
+    Format("clip", "image", lambda system: clip.original(system.image), "torch", carried=True),
     Format(
         "clip_hf",
         "image",
@@ -222,6 +225,7 @@ _LISTED = (
         "folder",
         prefixes=("", "vision_model."),
         settings=lambda system: clip.settings(system.image),
+        carried=True,
     ),
     _SPEECH("wav2vec2", apart=_apart(0)),
     _SPEECH("wav2vec2_weight_g", apart=_apart(1)),
@@ -342,7 +346,26 @@ def leaves(
         root = "denoiser" if fmt.part.startswith("denoiser/") else fmt.part
         read = functools.partial(_leaf, entry, held, dtype)
         result[f"{root}/{path}"] = Lazy(tuple(leaf.shape), dtype or kinds.pop(), read)
+    if fmt.carried:
+        result |= _rest(fmt, held, {key for entry in entries for key in entry.keys}, dtype)
     return fmt, result
+
+
+def _rest(
+    fmt: Format, held: Mapping[str, Any], read: set[str], dtype: np.dtype[Any] | None
+) -> dict[str, Lazy]:
+    """Floats of a file that no part is made of, by paths of their own."""
+    return {
+        f"{systems.REST}/{fmt.name}/{key.replace('.', '/')}": cast(tensor, dtype or tensor.dtype)
+        for key, tensor in held.items()
+        if key not in read and np.dtype(tensor.dtype) in FLOATS
+    }
+
+
+def carried(fmt: Format, params: Mapping[str, Any]) -> dict[str, Any]:
+    """{key: tensor} of what came in a file of this format and no network reads."""
+    rest = params.get(systems.REST, {}).get(fmt.name, {})
+    return {path.replace("/", "."): leaf for path, leaf in table.flatten(rest).items()}
 
 
 def _with(tree: Tree, told: Mapping[str, np.ndarray]) -> Tree:
@@ -420,10 +443,15 @@ def tensors(
             nothing = np.broadcast_to(np.zeros((), dtype), entry.shape)
             for name, tensor in fmt.apart({key: nothing}).items():
                 layout[prefix + name] = tuple(tensor.shape), np.dtype(tensor.dtype)
+    rest = carried(fmt, params)
+    for key, tensor in rest.items():
+        layout[prefix + key] = tuple(tensor.shape), np.dtype(tensor.dtype)
 
     def stream() -> Iterator[tuple[str, np.ndarray]]:
         for key, tensor in table.stream_torch(fmt.table(system), tree):
             for name, piece in fmt.apart({key: tensor}).items():
                 yield prefix + name, piece
+        for key, tensor in rest.items():
+            yield prefix + key, np.asarray(tensor)
 
     return layout, stream()

@@ -9,6 +9,8 @@ looked at one by one. The ranges are wide, a factor of ten beyond what initialis
 trained models here show (kernels 0.2 .. 3.3): they find tensors of another unit, another place or
 another number format, not a model that is merely bad.
 
+Tensors that were only carried through from a published file are not looked at.
+
 Kernels and values of a branch that are all zero are no fault: such a branch adds nothing, the model
 is plain Wan as far as that branch goes.
 
@@ -49,7 +51,7 @@ def shapes(system: System, parts: Mapping[str, Params]) -> list[Check]:
     """One check a part: all of its tensors, none besides, each of the right shape."""
     made = [name for name in systems.PARTS if getattr(system, name) is not None]
     expected, checks = {name: systems.abstract(system, name) for name in made}, []
-    for name in sorted({*expected, *parts}):
+    for name in sorted({*expected, *parts} - {systems.REST}):
         title = f"{name}: paths and shapes"
         if name not in parts and name in OPTIONAL:
             checks.append(Check(title, "note", "not there; only measurements need it"))
@@ -72,7 +74,8 @@ def statistics(parts: Mapping[str, Params]) -> list[Check]:
     groups: dict[tuple[str, str], list[tuple[float, str]]] = {}
     faults: dict[tuple[str, str], list[str]] = {}
     zero = []
-    for path, leaf in flatten(dict(parts)).items():
+    read = {name: part for name, part in parts.items() if name != systems.REST}
+    for path, leaf in flatten(read).items():
         part, kind = path.split("/")[0], path.rsplit("/", 1)[-1]
         values = np.asarray(leaf).astype(np.float32)
         own = faults.setdefault((part, kind), [])

@@ -108,15 +108,12 @@ def _vectors(
     return np.concatenate(made)[: len(given)]
 
 
+# Layers take weights of any type to that of what passes through.
 @functools.partial(jax.jit, static_argnums=1)
 def _lips(params: Params, cfg: syncnet.Config, lips: jax.Array) -> jax.Array:
-    return syncnet.embed_lips(_single(params), cfg, lips.astype(jnp.float32))
+    return syncnet.embed_lips(params, cfg, lips.astype(jnp.float32))
 
 
 @functools.partial(jax.jit, static_argnums=1)
 def _sound(params: Params, cfg: syncnet.Config, heard: jax.Array) -> jax.Array:
-    return syncnet.embed_audio(_single(params), cfg, heard)
-
-
-def _single(params: Params) -> Params:
-    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
+    return syncnet.embed_audio(params, cfg, heard)

@@ -29,6 +29,10 @@ _ENCODERS = {
 PARTS = ("denoiser", *_ENCODERS)
 """Names of what a system may consist of: fields of `System`, and first words of parameter paths."""
 
+REST = "rest"
+"""First word of the paths, beside the parts, of tensors that no network reads: they came in a
+published file and leave in one, bit for bit."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:

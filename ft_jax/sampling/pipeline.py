@@ -165,6 +165,7 @@ class Pipeline:
                 lambda x: jnp.asarray(x, jnp.float32) if exact else jnp.asarray(x), part
             )
             for name, part in params.items()
+            if name != system.REST
         }
         self._encoders = Encoders(config, self._params, self.cfg.codec)
         self._look = self._encoders.look()

@@ -229,6 +229,29 @@ def test_published_weights_come_in_and_go_out_again(files: Path, tmp_path: Path)
     assert shards > 2 and out[1] == f"{tmp_path}/back: wan_diffusers, {shards + 3} files\n"
 
 
+def test_a_clip_file_comes_back_whole_also_over_a_second_import(files: Path, tmp_path: Path):
+    state = torch.load(published.write("clip", tmp_path / "clip.pth"))
+    state |= {"log_scale": torch.tensor(2.5), "textual.head.0.weight": torch.ones(2, 3)}
+    torch.save(state, tmp_path / "whole.pth")
+    done = run(
+        f"import --config.image.projection=0 --out={tmp_path}/w {tmp_path}/whole.pth",
+        f"import --config.image.projection=0 --out={tmp_path}/again {tmp_path}/w",
+        f"export --weights={tmp_path}/again --format=clip --out={tmp_path}/back.pth",
+        f"export --weights={tmp_path}/again --format=clip_hf --out={tmp_path}/hf",
+        d=files,
+    )
+    assert [code for code, _, _ in done] == [0] * 4, done
+    back = torch.load(tmp_path / "back.pth")
+    assert back.keys() == state.keys()
+    for key, tensor in state.items():
+        assert torch.equal(back[key], tensor) and back[key].shape == tensor.shape, key
+    assert done[2][1] == f"{tmp_path}/back.pth: clip, 1 file\n"
+    assert done[3][1].splitlines()[1] == (
+        f"{tmp_path}/hf: without the tensors that nothing here reads, as the weights did not come "
+        "from a file of clip_hf; PyTorch needs strict=False"
+    )
+
+
 def test_a_lora_brings_its_settings_and_is_merged_where_there_is_no_place_for_it(
     files: Path, tmp_path: Path
 ):

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 from ft_jax.checkpoints.tree import flatten
 from ft_jax.convert import fantasytalking, folder, formats, identity, motion, table, torch_addon
 from ft_jax.errors import UsageError
+from ft_jax.lazy import cast
 from tests.convert import published
 
 SUFFIX = {"folder": "", "file": ".safetensors", "torch": ".pth"}
@@ -80,6 +81,30 @@ def test_a_branch_comes_with_its_settings_and_the_program_that_runs_it(name: str
 def test_encoders_come_without_that_program(tmp_path: Path):
     out = published.write("vae", tmp_path / "out.pth")
     assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("name", ["clip", "clip_hf"])
+def test_a_clip_comes_back_with_what_the_denoiser_does_not_read(name: str, tmp_path: Path):
+    system, fmt = published.system(), formats.named(name)
+    (whole,) = folder.open_all(published.write(name, tmp_path / f"whole{SUFFIX[fmt.kind]}"))
+    given = {key: np.asarray(x).astype(np.float16) for key, x in whole.tensors.items()}
+    if name == "clip":
+        given |= {"log_scale": np.array(2.5, np.float32), "textual.head.0.weight": np.ones((2, 3))}
+        given["textual.head.0.weight"] = given["textual.head.0.weight"].astype(np.float32)
+    bare = dataclasses.replace(system, image=dataclasses.replace(system.image, projection=0))
+    tensors = {key: cast(x, x.dtype) for key, x in given.items()}
+    _, leaves = formats.leaves(folder.Weights(whole.path, tensors), bare, None)
+    parts = table.unflatten(leaves)
+    own = table.flatten(formats.abstract(bare, "image"))
+    assert table.flatten(parts["image"]).keys() == own.keys() and len(own) < len(given)
+    layout, stream = formats.tensors(fmt, bare, parts)
+    back = dict(stream)
+    assert back.keys() == layout.keys() == given.keys()
+    for key, tensor in given.items():
+        assert layout[key] == (tensor.shape, tensor.dtype)
+        np.testing.assert_array_equal(back[key], tensor, err_msg=key, strict=True)
+    _, halves = formats.leaves(folder.Weights(whole.path, tensors), bare, np.dtype(np.float16))
+    assert {leaf.dtype for leaf in halves.values()} == {np.dtype(np.float16)}
 
 
 @pytest.mark.parametrize(

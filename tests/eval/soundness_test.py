@@ -43,6 +43,12 @@ def test_sound_weights_pass_and_every_part_is_looked_at():
     assert names >= {"codec", "denoiser", "face", "image", "landmarks", "speech", "text"}
 
 
+def test_what_is_only_carried_through_is_not_looked_at():
+    carried = {**parts(), "rest": {"clip": {"log_scale": np.array(np.nan)}}}
+    made = tiny()[0]
+    assert findings.is_sound(soundness.shapes(made, carried) + soundness.statistics(carried))
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_value_that_is_not_finite_is_found_and_named(bad):
     broken = tiny()[1][KERNEL].copy()

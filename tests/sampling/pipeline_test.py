@@ -52,6 +52,14 @@ def test_a_batch_gives_what_single_runs_give(
         assert difference(alone.frames, made.frames) <= 1
 
 
+def test_what_no_network_reads_stays_where_it_is(system: System, params: dict[str, Any]) -> None:
+    def read() -> np.ndarray:
+        raise AssertionError("was read")
+
+    carried = {"clip": {"log_scale": Lazy((), np.dtype(np.float32), read)}}
+    assert "rest" not in Pipeline(system, {**params, "rest": carried})._params
+
+
 CHANGES: dict[str, dict[str, Any]] = {
     "seed": {"seed": 1},
     "prompt": {"prompt": "else"},
