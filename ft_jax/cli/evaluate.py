@@ -103,12 +103,14 @@ class Judge:
 
         seen, speech, values = video.read(path), sound.read(path).speech, {}
         if self._instrument is not None:
-            values |= self._measured(path, seen, speech)
+            values |= self._measured(self._instrument, path, seen, speech)
         if self._listener is not None:
             values |= self._listener.scores(seen.frames, seen.fps, speech)
         return values
 
-    def _measured(self, path: pathlib.Path, seen: Any, speech: Any) -> dict[str, float]:
+    def _measured(
+        self, instrument: Any, path: pathlib.Path, seen: Any, speech: Any
+    ) -> dict[str, float]:
         """Those of ft_jax/eval/clip.py, measured in the middle square."""
         import numpy as np
 
@@ -123,9 +125,7 @@ class Judge:
             [image.resize(frame, system.height, system.width, region) for frame in seen.frames]
         )
         loud = clip.loudness(speech, sound.SPEECH_RATE, len(frames), seen.fps)
-        return clip.scores(
-            self._instrument.measure(frames), seen.fps, loud, truth_of(path, seen.fps)
-        )
+        return clip.scores(instrument.measure(frames), seen.fps, loud, truth_of(path, seen.fps))
 
 
 def truth_of(path: pathlib.Path, fps: float) -> Any:
