@@ -78,5 +78,5 @@ clean:  ## removes what make has made, .venv included
 
 .venv/.complete: .venv/.installed
 	@echo "== adding the tools of the tests: PyTorch to compare with, linter, type checker"
-	@$(PIP) --no-build-isolation --editable '.[world,convert,parity,dev]'
+	@$(PIP) --no-build-isolation --editable '.[world,convert,parity,int8,dev]'
 	@touch $@

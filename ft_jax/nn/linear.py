@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ft_jax.nn import quantised
+
 Init = str | float
 """`"lecun"`, `"zeros"`, or the standard deviation of a normal distribution."""
 
@@ -51,7 +53,10 @@ class Linear(nn.Module):
         kernel = self.param("kernel", initializer(self.initial, self.axes), shape)
         dtype = self.dtype or x.dtype
         x = x.astype(dtype)
-        y = jnp.einsum("...c,co->...o", x, kernel.astype(dtype))
+        if quantised.is_quantised(kernel):
+            y = quantised.product(x, kernel)
+        else:
+            y = jnp.einsum("...c,co->...o", x, kernel.astype(dtype))
         if self.has_variable("lora", "down"):
             down, up = (self.get_variable("lora", name).astype(dtype) for name in ("down", "up"))
             y = y + jnp.einsum("...r,ro->...o", jnp.einsum("...c,cr->...r", x, down), up)
