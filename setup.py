@@ -59,6 +59,8 @@ EXTRAS = {
         "ruff>=0.17",
         "setuptools>=84",
     ],
+    # A frozen base in eight bits (--config.frozen_dtype=int8).
+    "int8": ["qwix>=0.1.8"],
     "tpu": ["jax[tpu]"],
     # The compiler for TPUs, for machines without one (python -m ft_jax.cli.plan). Beside it, plain
     # jax looks for a TPU at every start, unless JAX_PLATFORMS=cpu; so nothing else installs it.

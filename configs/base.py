@@ -34,7 +34,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.num_steps = 4 if is_tiny else 1000
     c.init_from = ""  # folder of an earlier run, or a bundle
     c.init_require = ""  # regex of the parameters that init_from must have
-    c.frozen_dtype = "float32" if is_small else "bfloat16"  # "" keeps the stored type
+    c.frozen_dtype = "float32" if is_small else "bfloat16"  # or int8; "" keeps the stored type
 
     c.model = models.get_config(SIZES.get(arg, arg))
     c.task = ConfigDict()  # settings of the stage itself

@@ -32,7 +32,6 @@ Tests: tests/models/dit_test.py, tests/parity/dit_parity_test.py, benchmarks/gol
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -43,6 +42,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from ft_jax.errors import UsageError
+from ft_jax.models.remat import BLOCK_INPUT, CONTEXT_KEYS, REMAT_POLICIES
 from ft_jax.models.term import Hearing, Keys, Term, add_term, attend
 from ft_jax.nn.attention import attention
 from ft_jax.nn.embed import timestep_sinusoid
@@ -58,18 +58,6 @@ CONTEXT_AXES = ("act_batch", "act_context", "act_embed")
 HEAD_AXES = ("act_batch", "act_seq", "act_heads", "act_head_dim")
 KEY_AXES = ("act_batch", "act_context", "act_heads", "act_head_dim")
 PRECISIONS = {"parity": jnp.float32, "bf16": jnp.bfloat16}
-REMAT_POLICIES: dict[str, Callable[..., bool] | None] = {
-    "none": None,  # keep every activation
-    "full": jax.checkpoint_policies.nothing_saveable,
-    "matmuls": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    # Result and log-sum-exp of the self-attention, so that its forward kernel runs once, and the
-    # few keys of the context, so that weights need not be gathered again for so little work ...
-    "attention": jax.checkpoint_policies.save_only_these_names("act_seq_result", "context_keys"),
-    # ... and its queries, keys and values as well, behind the exchange between devices.
-    "attention_inputs": jax.checkpoint_policies.save_only_these_names(
-        "act_seq_inputs", "act_seq_result", "context_keys"
-    ),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +78,7 @@ class Config:
     precision: str = "bf16"  # parity | bf16
     residual: str = "float32"  # float32 | bfloat16; type of the residual stream under bf16
     scan: bool = True  # False: blocks unrolled
-    remat: str = "none"  # a key of REMAT_POLICIES
+    remat: str = "none"  # a key of REMAT_POLICIES (ft_jax/models/remat.py)
 
     def __post_init__(self) -> None:
         for name, options in (
@@ -230,7 +218,7 @@ class CrossAttention(nn.Module):
         if cache is None:
             if shared.context is None:
                 raise ValueError("context: neither embedded nor cached")
-            cache = checkpoint_name(self.keys(shared.context), "context_keys")
+            cache = checkpoint_name(self.keys(shared.context), CONTEXT_KEYS)
         query = split_heads(self.norm_query(self.query(x)), self.cfg.heads)
         query = constrain(query, *HEAD_AXES)
         total = attend(query, cache.text, None)
@@ -296,6 +284,7 @@ class Block(nn.Module):
         self, x: Float[Array, "b l d"], shared: Shared, own: Own
     ) -> tuple[Float[Array, "b l d"], None]:
         """One step of the residual stream, in the form `nn.scan` wants."""
+        x = checkpoint_name(x, BLOCK_INPUT)
         rows = self.modulation()[None] + shared.time
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = jnp.split(rows, 6, axis=1)
         out = self.self_attention(modulate(self.norm_self(x), shift_a, scale_a), shared.rope)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ft_jax.nn import quantised
 from ft_jax.sharding.constrain import gathered
 
 Init = str | float
@@ -53,8 +54,12 @@ class Linear(nn.Module):
         kernel = self.param("kernel", initializer(self.initial, self.axes), shape)
         dtype = self.dtype or x.dtype
         x = x.astype(dtype)
-        kernel = gathered(kernel.astype(dtype), *self.axes)
-        y = jnp.einsum("...c,co->...o", x, kernel)
+        if quantised.is_quantised(kernel):
+            kernel = kernel.replace(qvalue=gathered(kernel.qvalue, *self.axes))
+            y = quantised.product(x, kernel)
+        else:
+            kernel = gathered(kernel.astype(dtype), *self.axes)
+            y = jnp.einsum("...c,co->...o", x, kernel)
         if self.has_variable("lora", "down"):
             down, up = (self.get_variable("lora", name).astype(dtype) for name in ("down", "up"))
             y = y + jnp.einsum("...r,ro->...o", jnp.einsum("...c,cr->...r", x, down), up)

@@ -88,7 +88,7 @@ def step(run: Config, stage: Stage, shapes: Shapes, mesh: Mesh) -> Step:
         name: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
         for name, (shape, dtype) in shapes.items()
     }
-    frozen = {path: _stored(leaf, run.frozen_dtype) for path, leaf in planned.frozen.items()}
+    frozen = origin.kept(planned, run.frozen_dtype)
     jitted = program.update(stage, planned, run.optim, run.seed)
     arguments = (planned.state, unflatten(frozen), batch)
     return Step(mesh, run.mesh.rules, jitted, arguments, bool(frozen))
@@ -129,9 +129,3 @@ def record(system: System, fields: tuple[str, ...], samples: int) -> Shapes:
     if unknown := set(fields) - set(rows):
         raise UsageError(f"config.stage: reads {min(unknown)}; expected base, clip or frame")
     return {name: ((samples, *rows[name][0]), rows[name][1]) for name in fields}
-
-
-def _stored(leaf: Any, dtype: str) -> jax.ShapeDtypeStruct:
-    is_cast = dtype and jnp.issubdtype(leaf.dtype, jnp.floating)
-    kind = jnp.dtype(dtype) if is_cast else leaf.dtype
-    return jax.ShapeDtypeStruct(leaf.shape, kind, sharding=leaf.sharding)

@@ -160,12 +160,13 @@ class Pipeline:
         _check_parts(config, params, "weights")
         exact = config.denoiser.dit.precision == "parity"
         self.system, self.cfg = config, settled(config, cfg)
+
+        def taken(x: Any) -> jax.Array:
+            is_cast = exact and jnp.issubdtype(x.dtype, jnp.floating)  # not whole numbers, in int8
+            return jnp.asarray(x, jnp.float32 if is_cast else None)
+
         self._params = {
-            name: jax.tree.map(
-                lambda x: jnp.asarray(x, jnp.float32) if exact else jnp.asarray(x), part
-            )
-            for name, part in params.items()
-            if name != system.REST
+            name: jax.tree.map(taken, part) for name, part in params.items() if name != system.REST
         }
         self._encoders = Encoders(config, self._params, self.cfg.codec)
         self._look = self._encoders.look()

@@ -31,6 +31,7 @@ from ft_jax.checkpoints import handover
 from ft_jax.checkpoints.manager import Manager
 from ft_jax.checkpoints.tree import flatten, merge
 from ft_jax.errors import UsageError
+from ft_jax.nn import quantised
 from ft_jax.sharding import batch as sharding
 from ft_jax.sharding import mesh as meshes
 from ft_jax.sharding.constrain import partitioned
@@ -80,11 +81,15 @@ class Config:
     num_steps: int
     init_from: str  # folder of a run, or a bundle; "" starts from chance
     init_require: str  # regex: parameters that init_from must have
-    frozen_dtype: str  # float32, bfloat16; "" keeps the stored type
+    frozen_dtype: origin.FrozenType
     optim: optim.Config
     mesh: meshes.Config
     every: Every
     watch: watch.Config
+
+    def __post_init__(self) -> None:
+        if self.frozen_dtype == "int8":
+            quantised.need_library()
 
 
 @runtime_checkable

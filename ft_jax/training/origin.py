@@ -3,16 +3,18 @@
 Everything is planned on abstract arrays first (which parameters, which are trained, where each one
 lives), so that a wrong setting is known before memory is spent; frozen parameters are then loaded
 in `frozen_dtype` and never become part of the training state. Of lazy weights each process reads
-what its own devices hold.
+what its own devices hold. Under "int8" the matrices of the blocks are quantised on the devices that
+hold them (ft_jax/nn/quantised.py), each time the run starts: the base it names stays what it was.
 
-Tests: tests/training/loop_test.py, tests/training/learns_test.py, tests/multidevice.
+Tests: tests/training/loop_test.py, learns_test.py, quantised_test.py, tests/multidevice.
 """
 
 import dataclasses
 import logging
 import os
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +27,7 @@ from ft_jax.checkpoints import handover
 from ft_jax.checkpoints.manager import Manager
 from ft_jax.checkpoints.tree import flatten, unflatten
 from ft_jax.errors import UsageError
+from ft_jax.nn import quantised
 from ft_jax.sharding.constrain import shardings
 from ft_jax.training import compiler, optim, randomness
 from ft_jax.training.stages import Stage
@@ -32,6 +35,12 @@ from ft_jax.training.state import TrainState, create
 from ft_jax.typing import Params
 
 LOW_RANK = "denoiser/lora/"  # of a denoiser, ft_jax/models/lora.py
+FrozenType = Literal["", "bfloat16", "float32", "int8"]
+"""What frozen parameters are kept in: "" as they are stored, "int8" MATRICES, the rest bfloat16."""
+
+MATRICES = re.compile("denoiser/dit/blocks/.+/kernel")
+"""Nearly all of a base model; read by layers that know of quantised ones."""
+
 EXECUTION = ("precision", "residual", "scan", "remat")
 """Settings of a network that change how it is computed, not what it is."""
 
@@ -157,14 +166,53 @@ def _check_low_rank(planned: Plan, stage: Stage, source: handover.Source | None)
         )
 
 
-def placed_frozen(planned: Plan, leaves: Mapping[str, Any], dtype: str) -> Params:
-    """The frozen parameters on the devices; `dtype` "" keeps the stored types."""
+def kept(planned: Plan, dtype: FrozenType) -> dict[str, Any]:
+    """{path: abstract array or QArray with sharding} of the frozen parameters as the step has them.
+
+    Args:
+      planned: The run.
+      dtype: What they are kept in.
+
+    Raises:
+      UsageError: int8 is asked for where no matrix of the blocks is frozen.
+    """
+    if dtype == "int8" and not any(map(MATRICES.fullmatch, planned.frozen)):
+        raise UsageError(
+            "config.frozen_dtype: int8, but no matrix of the denoiser's blocks is frozen; expected "
+            "bfloat16 or float32, or another --config.train"
+        )
+
+    def form(path: str, leaf: Any) -> Any:
+        if dtype == "int8" and MATRICES.fullmatch(path):
+            return quantised.abstract(leaf)
+        return jax.ShapeDtypeStruct(leaf.shape, _cast(leaf.dtype, dtype), sharding=leaf.sharding)
+
+    return {path: form(path, leaf) for path, leaf in planned.frozen.items()}
+
+
+def placed_frozen(planned: Plan, leaves: Mapping[str, Any], dtype: FrozenType) -> Params:
+    """The frozen parameters on the devices, in the form that `kept` says; "" as they are stored."""
     result = {}
-    for path, abstract in planned.frozen.items():
-        leaf = leaves[path]
-        is_float = jnp.issubdtype(leaf.dtype, jnp.floating)
-        result[path] = _put(leaf, abstract, jnp.dtype(dtype) if dtype and is_float else leaf.dtype)
+    for path, form in kept(planned, dtype).items():
+        leaf, where = leaves[path], planned.frozen[path]
+        if quantised.is_quantised(form):
+            # Each process holds parts of columns, and what scales them is a property of the whole.
+            result[path] = _quantised(_put(leaf, where, leaf.dtype), form)
+        else:
+            result[path] = _put(leaf, where, _cast(leaf.dtype, dtype))
     return unflatten(result)
+
+
+def _cast(own: Any, dtype: FrozenType) -> Any:
+    """The type of what is not quantised."""
+    is_float = jnp.issubdtype(own, jnp.floating)
+    return jnp.dtype("bfloat16" if dtype == "int8" else dtype) if dtype and is_float else own
+
+
+def _quantised(matrix: jax.Array, form: Any) -> Any:
+    where = jax.tree.map(lambda leaf: leaf.sharding, form)
+    options = dict(compiler.RUN_ONCE)
+    return jax.jit(quantised.quantise, out_shardings=where, compiler_options=options)(matrix)
 
 
 def trees(state: TrainState) -> dict[str, Any]:

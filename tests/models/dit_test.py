@@ -49,7 +49,14 @@ def _loss_and_gradient(cfg):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"scan": False}, {"remat": "full"}, {"remat": "matmuls"}], ids=str
+    "changes",
+    [
+        {"scan": False},
+        {"remat": "full"},
+        {"remat": "matmuls"},
+        {"remat": "attention_inputs_offloaded"},
+    ],
+    ids=str,
 )
 def test_all_forms_of_execution_give_the_same_output_and_gradient(changes):
     expected = _loss_and_gradient(small.CONFIG)

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, Literal
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -14,6 +15,7 @@ from ft_jax.errors import UsageError
 from ft_jax.lazy import Lazy
 from ft_jax.models.system import Sampling, System
 from ft_jax.models.vae import Pieces
+from ft_jax.nn import quantised
 from ft_jax.sampling import sampler
 from ft_jax.sampling.conditions import Encoders
 from ft_jax.sampling.pipeline import Config, Pipeline, Request, settled
@@ -267,3 +269,15 @@ def test_pictures_are_encoded_alike_in_parts(
         Encoders(system, params, Pieces(chunk)).pictures(pictures)[0] for chunk in (0, 2)
     )
     np.testing.assert_allclose(parts, whole, atol=1e-5)
+
+
+def test_a_matrix_of_eight_bits_stays_one() -> None:
+    """A preview is given the base as the run has it."""
+    made = tiny_system.system()
+    parts = tiny_system.params(made)
+    hidden = parts["denoiser"]["dit"]["blocks"]["mlp"]["hidden"]
+    hidden["kernel"] = quantised.quantise(jnp.asarray(hidden["kernel"]))
+    held = Pipeline(made, parts)._params["denoiser"]["dit"]["blocks"]["mlp"]["hidden"]
+    assert (held["kernel"].qvalue.dtype, held["kernel"].scale.dtype) == ("int8", "float32")
+    np.testing.assert_array_equal(held["kernel"].qvalue, hidden["kernel"].qvalue)
+    assert held["bias"].dtype == "float32"
