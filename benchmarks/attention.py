@@ -1,91 +1,63 @@
-"""Attention against PyTorch's on this machine: forward, and forward with gradients.
+"""Attention against PyTorch's on the same arrays: forward, and forward with gradients.
 
-    OMP_NUM_THREADS=1 XLA_FLAGS=--xla_cpu_multi_thread_eigen=false python benchmarks/attention.py
+    python -m benchmarks.attention                    prints the table
+    python -m benchmarks.attention --write            also into benchmarks/RESULTS.md
+    python -m benchmarks.attention --only wide --repeat 9
 
-Both compute the same attention of float32 numbers by turns; the median of the CPU seconds counts,
-because other programs on the machine do not change it much. One row a shape.
+How the two are compared: benchmarks/comparison.py. Both sides take queries, keys and values as the
+linear layers of a network leave them, [samples tokens heads width].
 """
 
-import argparse
-import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
+import functools
+from collections.abc import Iterator
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a file, from anywhere
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from benchmarks import comparison
 from ft_jax.kernels import attention
 
-# samples, queries, keys, heads, head width
+TITLE = "Attention against PyTorch"
 SHAPES = {
-    "mini, self": (16, 144, 144, 6, 32),
-    "mini, speech": (16, 144, 24, 6, 32),
-    "full width, 300 tokens": (1, 300, 300, 40, 128),
-    "text and image tokens": (1, 1024, 769, 12, 128),
-    "self, 1560 tokens": (1, 1560, 1560, 12, 128),
+    "mini": (16, 144, 144, 6, 32),
+    "speech": (16, 144, 24, 6, 32),
+    "wide": (1, 300, 300, 40, 128),
+    "context": (1, 1024, 769, 12, 128),
+    "video": (1, 1280, 1280, 6, 128),
 }
+"""Samples, queries, keys, heads, head width: the mini denoiser among itself and to speech; a block
+of 14B; text and image tokens; the denoiser of benchmarks/networks.py."""
 
 
-def ours(arrays: list[np.ndarray]) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    """The forward pass and the one with gradients."""
-    q, k, v, grad = map(jnp.asarray, arrays)
-    forward = jax.jit(attention)
-    both = jax.jit(lambda q, k, v, grad: jax.vjp(attention, q, k, v)[1](grad))
-    return (
-        lambda: jax.block_until_ready(forward(q, k, v)),
-        lambda: jax.block_until_ready(both(q, k, v, grad)),
-    )
+def rows(name: str) -> Iterator[comparison.Row]:
+    """The result, and the gradient of its squares to queries, keys and values."""
+    from torch.nn.functional import scaled_dot_product_attention
 
+    samples, queries, keys, heads, width = SHAPES[name]
+    arrays = [
+        comparison.drawn(samples, length, heads, width, seed=seed)
+        for seed, length in enumerate((queries, keys, keys))
+    ]
+    given = [comparison.tensor(x) for x in arrays]
 
-def torchs(arrays: list[np.ndarray]) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    """The same of PyTorch."""
-    import torch
+    def gradient(*x: jax.Array) -> tuple[jax.Array, ...]:
+        return jax.grad(lambda *x: jnp.square(attention(*x)).sum(), (0, 1, 2))(*x)
 
-    *inputs, grad = (torch.tensor(x).transpose(1, 2) for x in arrays)
-    q, k, v = (x.requires_grad_() for x in inputs)
+    def theirs(*x: Any) -> Any:
+        return scaled_dot_product_attention(*(each.transpose(1, 2) for each in x)).transpose(1, 2)
 
-    def forward() -> None:
-        with torch.no_grad():
-            torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    def their_gradient() -> Any:
+        x = [each.detach().requires_grad_() for each in given]
+        theirs(*x).square().sum().backward()
+        return x[0].grad
 
-    def both() -> None:
-        out = torch.nn.functional.scaled_dot_product_attention(q, k, v)
-        torch.autograd.grad(out, (q, k, v), grad)
-
-    return forward, both
-
-
-def interleaved(functions: list[Callable[[], Any]], repeat: int) -> list[float]:
-    """The median CPU milliseconds of each, run by turns after one run that does not count."""
-    spent: list[list[float]] = [[] for _ in functions]
-    for _ in range(repeat + 1):
-        for times, function in zip(spent, functions, strict=True):
-            began = time.process_time()
-            function()
-            times.append(1000 * (time.process_time() - began))
-    return [float(np.median(times[1:])) for times in spent]
-
-
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--repeat", type=int, default=9)
-    args = parser.parse_args()
-    draw = np.random.default_rng(0)
-    print("| shape | forward: ours, PyTorch (ms) | ratio | with gradients | ratio |")
-    print("|---|---|---|---|---|")
-    for name, (samples, queries, keys, heads, width) in SHAPES.items():
-        shapes = [(samples, length, heads, width) for length in (queries, keys, keys, queries)]
-        arrays = [draw.standard_normal(shape).astype(np.float32) for shape in shapes]
-        (forward, both), (torch_forward, torch_both) = ours(arrays), torchs(arrays)
-        a, b, c, d = interleaved([forward, torch_forward, both, torch_both], args.repeat)
-        print(f"| {name} | {a:.1f}, {b:.1f} | {a / b:.2f} | {c:.1f}, {d:.1f} | {c / d:.2f} |")
+    inputs = tuple(map(jnp.asarray, arrays))
+    forward = comparison.without_gradient(lambda: theirs(*given))
+    yield comparison.Row(f"{name}, forward", 1.0, attention, inputs, forward)
+    yield comparison.Row(f"{name}, with gradients", 1.5, gradient, inputs, their_gradient)
 
 
 if __name__ == "__main__":
-    main()
+    cases = {name: functools.partial(rows, name) for name in SHAPES}
+    comparison.main("attention", TITLE, cases, __doc__ or "")

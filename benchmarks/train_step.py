@@ -15,8 +15,8 @@ sides, in turns in this process; before anything is timed the gradient norms are
 Goals on a CPU: forward not slower, step at most 1.2 times PyTorch's, less memory.
 """
 
-import argparse
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import networks, results
+from benchmarks import comparison, networks
 from configs import models, stage2_frame
 from ft_jax.checkpoints.tree import flatten
 from ft_jax.config import build
@@ -55,7 +55,7 @@ def inputs(cfg: fantasy.Config, size: str) -> tuple[jax.Array, jax.Array, fantas
     """Latents, noise levels and conditions, drawn."""
     samples, grid = SIZES[size]
     base, ones = cfg.dit, jnp.ones(samples)
-    normal = lambda *shape, seed=0: jnp.asarray(networks.drawn(*shape, seed=seed))  # noqa: E731
+    normal = lambda *shape, seed=0: jnp.asarray(comparison.drawn(*shape, seed=seed))  # noqa: E731
     assert cfg.audio and cfg.identity
     face = normal(samples, cfg.identity.embedding_width, seed=5)
     conditions = fantasy.Conditions(
@@ -111,7 +111,7 @@ class Velocity:
         return jnp.mean(losses.whole(losses.squared_error(made, target))), {}
 
 
-def rows(size: str) -> Iterator[networks.Row]:
+def rows(size: str) -> Iterator[comparison.Row]:
     """Forward alone, then the whole step."""
     import torch
 
@@ -122,7 +122,7 @@ def rows(size: str) -> Iterator[networks.Row]:
     windows = audio.windows(cfg.audio, "frame", 2 * frames(size), frames(size))
     both = counterpart.build(params, cfg)
     params = jax.tree.map(jnp.asarray, params)
-    target = jnp.asarray(networks.drawn(*latents.shape, seed=9))
+    target = jnp.asarray(comparison.drawn(*latents.shape, seed=9))
 
     def velocity(params: Params, latents: Any, levels: Any, conditions: Any) -> jax.Array:
         return fantasy.apply(params, cfg, latents, levels, conditions, windows)
@@ -130,9 +130,9 @@ def rows(size: str) -> Iterator[networks.Row]:
     def theirs() -> Any:
         return counterpart.forward(both, latents, levels, conditions, "frame", frames(size))
 
-    yield networks.Row(
+    yield comparison.Row(
         f"{size}, forward", 1.0, velocity, (params, *given),
-        networks.without_gradient(theirs), networks.last,
+        comparison.without_gradient(theirs), comparison.last,
     )  # fmt: skip
 
     frozen, trained = {"dit": params["dit"]}, {k: x for k, x in params.items() if k != "dit"}
@@ -149,7 +149,7 @@ def rows(size: str) -> Iterator[networks.Row]:
     adam = torch.optim.AdamW(
         learned, settings.schedule.rate, (settings.b1, settings.b2), settings.eps
     )
-    wanted = networks.tensor(np.moveaxis(np.asarray(target), -1, 1))
+    wanted = comparison.tensor(np.moveaxis(np.asarray(target), -1, 1))
 
     def their_update() -> Any:
         adam.zero_grad()
@@ -160,37 +160,11 @@ def rows(size: str) -> Iterator[networks.Row]:
 
     state = create(trained, optimizer, 0.0)
     batch = (*given, target)
-    yield networks.Row(
+    yield comparison.Row(
         f"{size}, step", 1.2, update, (state, frozen, batch), their_update, lambda norm: norm[0]
     )
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--only", choices=SIZES, help="this size alone")
-    parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--write", action="store_true", help="also into benchmarks/RESULTS.md")
-    args = parser.parse_args()
-    if args.write and args.only:
-        parser.error("--write: of --only; expected all rows")
-    jax.config.update("jax_default_matmul_precision", "highest")
-    made = []
-    for size in [args.only] if args.only else SIZES:
-        for row in rows(size):
-            made.append(networks.measured(row, args.repeat))
-            print(*made[-1], sep="  ", flush=True)
-    header = ["", "ours, s", "PyTorch, s", "ratio", "goal", "ours, GiB", "PyTorch, GiB"]
-    text = results.table(header, made)
-    print(text)
-    if args.write:
-        about = (
-            f"`python -m benchmarks.train_step --repeat {args.repeat} --write`: medians of runs in "
-            f"turns, float32, jax {jax.__version__} on {jax.devices()[0].device_kind}; "
-            f"{results.machine()}. Memory is beyond weights and inputs."
-        )
-        results.write(TITLE, f"{about}\n\n{text}")
-
-
 if __name__ == "__main__":
-    main()
+    cases = {size: functools.partial(rows, size) for size in SIZES}
+    comparison.main("train_step", TITLE, cases, __doc__ or "")
