@@ -50,16 +50,20 @@ class Row:
         return [f"--config={ROOT}/configs/{self.config}.py:wan_14b", *settings]
 
 
-ALIKE = ("model.denoiser.dit.remat=attention",)
+DIT = "model.denoiser.dit"
+ALIKE = (f"{DIT}.remat=attention",)
 WHOLE = ("mesh.rules=replicated", "mesh.fsdp=16")  # the base fits: only states are split
 STAGES = {"clip": "stage1_clip", "frame": "stage2_frame"}
 PODS = {
-    "v5e": ("v5e:8x8", ("mesh.fsdp=8", "mesh.context=8", "data.batch_size=8")),
+    "v5e": (
+        "v5e:8x8",
+        ("mesh.fsdp=16", "mesh.context=4", "data.batch_size=16", f"{DIT}.residual=bfloat16"),
+    ),
     "v5p": ("v5p:4x4x4", (*WHOLE, "data.batch_size=64")),
     "v6e": ("v6e:8x8", ("mesh.fsdp=32", "mesh.context=2", "data.batch_size=32")),
     "tpu7x": ("tpu7x:4x4x4", (*WHOLE, "data.batch_size=128")),
 }
-SPLIT = ("mesh.fsdp=16", "mesh.context=4")
+SPLIT, WIDE = ("mesh.fsdp=16", "mesh.context=4"), ("mesh.fsdp=64", "mesh.context=4")
 LARGE = ("model.height=720", "model.width=1280")
 ROWS = {
     f"{pod}-{stage}": Row(config, topology, settings)
@@ -67,7 +71,7 @@ ROWS = {
     for stage, config in STAGES.items()
 } | {
     "v5p-full": Row("stage1_clip", "v5p:4x4x4", ("train=full", *SPLIT, "data.batch_size=32")),
-    "v6e-full": Row("stage1_clip", "v6e:16x16", ("train=full", *SPLIT, "data.batch_size=64")),
+    "v6e-full": Row("stage1_clip", "v6e:16x16", ("train=full", *WIDE, "data.batch_size=64")),
     "v5p-720p": Row("stage1_clip", "v5p:4x4x4", (*LARGE, *SPLIT, "data.batch_size=16")),
 }
 
@@ -84,10 +88,11 @@ def keys(names: Iterable[str]) -> dict[str, str]:
     for name in names:
         values = flags.FlagValues()
         config_flags.DEFINE_config_file("config", flag_values=values)
-        values(["plan", *ROWS[name].flags])
+        sys.argv = ["plan", *ROWS[name].flags]  # it looks for its settings there itself
+        values(sys.argv)
         pod = topology.parse(ROWS[name].topology)
         step = plan.prepared(values.config.to_dict(), topology.devices(pod))[0]
-        found[name] = report.key(step.lower(step.trace()).as_text())
+        found[name] = report.key(step.lower(step.trace()).as_text(), step.options)
     return found
 
 

@@ -51,6 +51,11 @@ class Step:
         platform = self.mesh.devices.flat[0].platform
         return "cuda" if platform == "gpu" else platform
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """What its devices are to be compiled with."""
+        return compiler.step_options(self.mesh.devices.flat[0])
+
     def trace(self) -> Any:
         """The step as JAX sees it."""
         with partitioned(self.mesh, self.rules):
@@ -63,9 +68,8 @@ class Step:
 
     def compile(self, lowered: Any) -> Any:
         """What the devices would run."""
-        options = compiler.step_options(self.mesh.devices.flat[0])
         with partitioned(self.mesh, self.rules):
-            return lowered.compile(options)
+            return lowered.compile(self.options)
 
     def executed(self, traced: Any) -> flops.Flops:
         """Matrix products of a step, over all devices."""

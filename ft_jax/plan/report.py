@@ -8,6 +8,7 @@ Tests: tests/cli/plan_test.py.
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -53,7 +54,7 @@ def report(
     useful = bounds.useful(counted.forward, made.has_frozen)
     moved = traffic.moved(parsed)
     result: dict[str, Any] = {
-        "program": key(lowered.as_text()),
+        "program": key(lowered.as_text(), made.options),
         "devices": devices,
         "mesh": mesh,
         "rules": made.rules,
@@ -132,9 +133,10 @@ def row(found: Mapping[str, Any]) -> str:
     )
 
 
-def key(text: str) -> str:
-    """Names a lowered program: equal for equal programs, wherever they were made."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def key(text: str, options: Mapping[str, Any]) -> str:
+    """Names a lowered program and its options: equal for equal ones, wherever they were made."""
+    told = f"{text}\n{json.dumps(options, sort_keys=True)}"
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def _memory(analysis: Any) -> dict[str, float]:
