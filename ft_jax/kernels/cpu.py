@@ -7,8 +7,9 @@ matrices, so that no more than PIECE scores exist at a time. The [l k] result is
 of the weights, not the [l s] weights. The backward pass makes the weights again from the
 log-sum-exp of the scores: nothing of size [l s] is kept.
 
-Measured against PyTorch by benchmarks/attention.py: what is left between them (forward 1.3 to 1.5
-times its time, with gradients 1.3 to 1.5) is XLA's matrix product, 11 ms where PyTorch's takes 7.
+Measured against PyTorch by benchmarks/attention.py: on one core and 1280 tokens of 6 heads forward
+takes 1.3 times its time, with gradients 1.3 to 1.4. The two products alone take as long here as all
+of PyTorch's; neither half nor four times the PIECE nor leaving out the maximum gains 4 %.
 
 Tests: tests/kernels/attention_test.py, tests/kernels/cpu_test.py.
 """
