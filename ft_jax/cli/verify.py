@@ -8,7 +8,7 @@ picture through the codec, speech through its encoder, and makes a short clip wi
 speech and one with. Prints a table and writes one page (--out). Without --image and --audio a
 person and a voice of the drawn world are taken; weights for photographs need real ones.
 
-Where the weights themselves are unsound, nothing is run.
+Where the weights themselves are unsound, nothing is run; a warning (unusual strength) is no fault.
 Exit status: 0 all sane, 1 a check failed, 2 wrong input (one line says what), 130 interrupted.
 """
 

@@ -1,16 +1,17 @@
 """What a verification found: checks in, a table for the terminal and one page of Markdown out.
 
-A check is "sound", a "fault", a "note" (measured, and nothing can be asked of it) or "skipped" (the
-finding says why). Faults alone make the whole unsound.
+A check is "sound", a "fault", a "warning" (unusual, and what is usual is partly a guess), a "note"
+(measured, and nothing can be asked of it) or "skipped" (the finding says why). Faults alone make
+the whole unsound.
 
 Tests: tests/eval/soundness_test.py, tests/cli/verify_test.py.
 """
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
-Verdict = Literal["sound", "fault", "note", "skipped"]
+Verdict = Literal["sound", "fault", "warning", "note", "skipped"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +39,7 @@ def is_sound(checks: Sequence[Check]) -> bool:
 def table(checks: Sequence[Check]) -> str:
     """Aligned text, one line a check."""
     width = max(len(check.name) for check in checks)
-    marks = {"sound": "ok", "fault": "FAULT", "note": "note", "skipped": "skipped"}
+    marks = {verdict: verdict for verdict in get_args(Verdict)} | {"sound": "ok", "fault": "FAULT"}
     return "\n".join(
         f"{marks[check.verdict]:<7}  {check.name:<{width}}  {check.finding}" for check in checks
     )

@@ -85,6 +85,33 @@ def test_a_scaled_tensor_is_found_and_named(path, factor):
     assert fault.finding.startswith(f"{path}")
 
 
+@pytest.mark.parametrize(
+    ("path", "strength", "verdict"),
+    [
+        # The largest kernels of a T5 of the released width, by what is published of a small one.
+        (KERNEL, 75, "sound"),
+        (KERNEL, 120, "warning"),
+        (KERNEL, 510, "fault"),
+        (KERNEL, 0.015, "warning"),
+        (KERNEL, 0.0035, "fault"),
+        ("speech/norm/scale", 300, "warning"),
+        ("speech/norm/scale", 510, "fault"),
+    ],
+)
+def test_outside_of_a_range_is_a_warning_and_far_outside_a_fault(path, strength, verdict):
+    whole = tiny()[1][path].astype(np.float64)
+    blocks = whole if path == KERNEL else whole[None]
+    own = np.array([*soundness.strengths(path, whole).values()])
+    scaled = blocks * (strength / own).reshape(-1, *[1] * (blocks.ndim - 1))
+    found = soundness.statistics(parts(**{path: scaled.reshape(whole.shape).astype(np.float32)}))
+    part, kind = path.split("/")[0], path.rsplit("/", 1)[-1]
+    (check,) = [check for check in found if check.name == f"{part}: {kind}"]
+    assert check.verdict == verdict
+    assert findings.is_sound(found) == (verdict != "fault")
+    if verdict != "sound":
+        assert check.finding.startswith(path) and f"strength {strength:g}; " in check.finding
+
+
 def test_one_scaled_block_of_a_stack_is_named():
     broken = tiny()[1][KERNEL].copy()
     broken[1] *= 1000
@@ -123,7 +150,7 @@ def test_low_rank_changes_are_measured_block_by_block_and_may_be_zero():
     layer = {"down": down / 400, "up": np.zeros((2, 8, 5), np.float32)}
     tree = {"denoiser": {"lora": {"blocks": {"mlp": {"hidden": layer}}}}}
     assert findings.is_sound(soundness.statistics(tree))
-    layer["down"] = down
+    layer["down"] = down * 2  # a strength of 800
     assert not findings.is_sound(soundness.statistics(tree))
 
 
@@ -134,3 +161,4 @@ def test_the_page_holds_verdict_table_and_every_culprit():
     assert "| b | fault | x, and 1 more |" in page and "```\nx\ny\n```" in page
     assert "**sound**" in findings.page(made[:1], {})
     assert findings.table(made) == "ok       a  fine\nFAULT    b  x, and 1 more"
+    assert findings.table([Check("c", "warning", "odd")]) == "warning  c  odd"
