@@ -3,7 +3,7 @@
 A product of matrices costs 2 m n k forward, and as much again for each factor that a gradient flows
 through: twice for a frozen matrix behind something trained, three times for a trained one and for
 attention. What is computed twice to save memory is not useful and not counted, as the backward pass
-is never traced. Loops count by their length, Pallas calls by their grid.
+is never traced. Loops count by their length, Pallas calls by their grid, parts by their devices.
 
 Source: the usual count (PaLM, appendix B). Tests: tests/training/flops_test.py.
 """
@@ -88,6 +88,8 @@ def _equation(equation: Any, given: list[bool]) -> tuple[float, list[bool]]:
         own = given[len(given) - size :] if size <= len(given) else [flowing] * size
         costs.append(_count(jaxpr, own))
     cost = max(cost for cost, _ in costs)
+    if name == "shard_map":  # its body is the part of one device
+        cost *= math.prod(equation.params["mesh"].shape.values())
     if name == "pallas_call":
         cost *= math.prod(equation.params["grid_mapping"].grid)
     first = costs[0][1]

@@ -43,6 +43,17 @@ def test_loops_count_by_their_length_and_what_is_computed_twice_counts_once(wrap
     assert flops.of_step(loss, jnp.ones((5, 8, 8)), X) == 5 * 3 * (2 * 4 * 8 * 8)
 
 
+def test_a_part_counts_once_for_each_device_that_has_one():
+    mesh = jax.sharding.AbstractMesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows, whole = jax.P("data"), jax.P()
+
+    def loss(trained, x):
+        parts = jax.shard_map(jnp.matmul, mesh=mesh, in_specs=(rows, whole), out_specs=rows)
+        return jnp.sum(parts(x, trained))
+
+    assert flops.of_step(loss, W, X) == 2 * FIRST
+
+
 def test_a_branch_counts_by_the_dearest():
     def loss(trained, x):
         y = jax.lax.cond(x[0, 0] > 0, lambda a: a @ trained, lambda a: a[:, :1] @ trained[:1], x)
