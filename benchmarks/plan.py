@@ -9,8 +9,8 @@ TPUs (the extra `plan`, or what `make test` installs). Results are kept in bench
 the key of the program they are of. A row whose program is another one by now is stale, and a test
 fails: programs are traced and lowered for that, seconds each, and not compiled.
 
-Goals: memory at most 85 % of the device, recomputation at most 1.25, exposed exchanges at most 5 %
-of the arithmetic, utilisation of at least 60 % on v5p and 55 % on v6e and tpu7x.
+Goals: memory at most 85 % of the device, recomputation at most 1.25, with adapters exposed
+exchanges at most 5 % of the arithmetic, utilisation of at least 60 % on v5p, 55 % on v6e, tpu7x.
 Tests: tests/benchmarks/plan_test.py.
 """
 
@@ -57,7 +57,13 @@ STAGES = {"clip": "stage1_clip", "frame": "stage2_frame"}
 PODS = {
     "v5e": (
         "v5e:8x8",
-        ("mesh.fsdp=16", "mesh.context=4", "data.batch_size=16", f"{DIT}.residual=bfloat16"),
+        (
+            "mesh.fsdp=16",
+            "mesh.context=4",
+            "data.batch_size=16",
+            f"{DIT}.residual=bfloat16",
+            "frozen_dtype=int8",
+        ),
     ),
     "v5p": ("v5p:4x4x4", (*WHOLE, "data.batch_size=64")),
     "v6e": ("v6e:8x8", ("mesh.fsdp=32", "mesh.context=2", "data.batch_size=32")),
@@ -129,7 +135,7 @@ def line(name: str, found: Mapping[str, Any]) -> list[str]:
     """One row of the table, goals that are missed in bold."""
     bound, memory = found["bounds"], found["memory"]["share"]
     goal = UTILISATION.get(name.partition("-")[0], 0.0)
-    exposed = bound["exposed"] / bound["arithmetic"]
+    exposed, waits = bound["exposed"] / bound["arithmetic"], goal and name.endswith(tuple(STAGES))
     again = found["flops"]["recomputation"]
     mesh = " x ".join(f"{axis} {size}" for axis, size in found["mesh"].items() if size > 1)
 
@@ -141,7 +147,7 @@ def line(name: str, found: Mapping[str, Any]) -> list[str]:
         f"{mesh}, {found['samples']} samples",
         told(f"{memory:.0%}", memory <= 0.85),
         told(f"{again:.3f}", again <= 1.25),
-        told(f"{exposed:.1%}", exposed <= 0.05 or not goal),
+        told(f"{exposed:.1%}", exposed <= 0.05 or not waits),
         told(f"{bound['useful']:.1%}", bound["useful"] >= goal),
         bound["binding"],
         f"{bound['step']:.2f}",
