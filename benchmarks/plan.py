@@ -62,7 +62,6 @@ PODS = {
             "mesh.context=4",
             "data.batch_size=16",
             f"{DIT}.residual=bfloat16",
-            "frozen_dtype=int8",
         ),
     ),
     "v5p": ("v5p:4x4x4", (*WHOLE, "data.batch_size=64")),
@@ -106,7 +105,8 @@ def stale(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Rows that are missing, or whose program is not the one that was measured."""
     from ft_jax.plan import topology
 
-    environment = {**os.environ, **topology.environment(topology.parse("v6e:2x2"))}
+    path = os.environ.get("PYTHONPATH", "")
+    environment = {**os.environ, **topology.environment(topology.parse("v6e:2x2"), path)}
     command = [sys.executable, "-m", "benchmarks.plan", "--keys"]
     done = subprocess.run(
         command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment

@@ -93,7 +93,7 @@ def main(arguments: list[str]) -> int | None:
     settings = entry.need("config", "a config file").to_dict()
     pod = None if _TOPOLOGY.value == topology.LOCAL else topology.parse(_TOPOLOGY.value)
     if pod is not None:
-        _enter(topology.environment(pod))
+        _enter(topology.environment(pod, os.environ.get("PYTHONPATH", "")))
         topology.need_compiler()
     import jax
 

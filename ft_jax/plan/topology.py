@@ -58,10 +58,15 @@ def parse(name: str) -> Topology:
     return Topology(name, chip, shape)
 
 
-def environment(topology: Topology) -> Mapping[str, str]:
-    """What a process needs, before it imports JAX, to compile for `topology` without a TPU."""
+def environment(topology: Topology, path: str = "") -> Mapping[str, str]:
+    """What a process needs, before it imports JAX, to compile for `topology` without a TPU.
+
+    Args:
+      topology: The pod.
+      path: Its PYTHONPATH so far.
+    """
     chip = topology.name.partition(":")[0]
-    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    paths = [each for each in path.split(os.pathsep) if each]
     if APART.is_dir() and str(APART) not in paths:
         paths.append(str(APART))
     return {

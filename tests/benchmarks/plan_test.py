@@ -61,7 +61,8 @@ def small(tmp_path_factory):
         f"--json={target}",
     ]
     command = [sys.executable, "-m", "ft_jax.cli.plan", "--config=configs/stage1_clip.py:wan_14b"]
-    environment = {**os.environ, **topology.environment(topology.parse("v6e:2x2"))}
+    path = os.environ.get("PYTHONPATH", "")
+    environment = {**os.environ, **topology.environment(topology.parse("v6e:2x2"), path)}
     environment.pop("XLA_FLAGS", None)
     done = subprocess.run(
         [*command, *flags],

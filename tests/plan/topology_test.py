@@ -30,3 +30,13 @@ def test_the_process_that_compiles_never_looks_for_a_tpu():
     found = topology.environment(topology.parse("v5p:4x4x4"))
     assert found["JAX_PLATFORMS"] == "cpu" and found["TPU_SKIP_MDS_QUERY"] == "1"
     assert found["TPU_ACCELERATOR_TYPE"] == "v5p-64"
+
+
+def test_a_compiler_in_a_folder_of_its_own_is_found_and_named_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(topology, "APART", tmp_path)
+    pod = topology.parse("v6e:2x2")
+    once = topology.environment(pod, "here")["PYTHONPATH"]
+    assert once.split(":") == ["here", str(tmp_path)]
+    assert topology.environment(pod, once)["PYTHONPATH"] == once
+    monkeypatch.setattr(topology, "APART", tmp_path / "missing")
+    assert topology.environment(pod, "here")["PYTHONPATH"] == "here"
