@@ -4,8 +4,8 @@ A block is given its input whatever the policy, so that beside what stands here 
 residual stream a block. Names are given where the values are made: `act_seq_inputs` and
 `act_seq_result` in ft_jax/kernels/dispatch.py, the others in ft_jax/models/dit.py.
 
-The offloaded policies keep the same values, and the block's input as well, in the pinned memory of
-the host: each block sends them there on its way forward and has them back on its way back, so that
+The offloaded policies keep the same values but the keys of the context, which are few, and the
+block's input as well, in the pinned memory of the host: each block sends them there on its way forward and has them back on its way back, so that
 what the device holds no longer grows with the number of blocks. On a CPU they change nothing.
 
 Tests: tests/models/remat_test.py, tests/models/dit_test.py.
@@ -26,7 +26,7 @@ _RESULT, _INPUTS = "act_seq_result", "act_seq_inputs"
 
 def _offloaded(*names: str) -> Callable[..., bool]:
     return jax.checkpoint_policies.save_and_offload_only_these_names(
-        names_which_can_be_saved=[],
+        names_which_can_be_saved=[CONTEXT_KEYS],
         names_which_can_be_offloaded=[BLOCK_INPUT, *names],
         offload_src="device",
         offload_dst="pinned_host",
@@ -44,6 +44,6 @@ REMAT_POLICIES: dict[str, Callable[..., bool] | None] = {
     "attention_inputs": jax.checkpoint_policies.save_only_these_names(
         _INPUTS, _RESULT, CONTEXT_KEYS
     ),
-    "attention_offloaded": _offloaded(_RESULT, CONTEXT_KEYS),
-    "attention_inputs_offloaded": _offloaded(_INPUTS, _RESULT, CONTEXT_KEYS),
+    "attention_offloaded": _offloaded(_RESULT),
+    "attention_inputs_offloaded": _offloaded(_INPUTS, _RESULT),
 }
