@@ -5,8 +5,9 @@ residual stream a block. Names are given where the values are made: `act_seq_inp
 `act_seq_result` in ft_jax/kernels/dispatch.py, the others in ft_jax/models/dit.py.
 
 The offloaded policies keep the same values but the keys of the context, which are few, and the
-block's input as well, in the pinned memory of the host: each block sends them there on its way forward and has them back on its way back, so that
-what the device holds no longer grows with the number of blocks. On a CPU they change nothing.
+block's input as well, in the pinned memory of the host: each block sends them there on its way
+forward and has them back on its way back, so that what the device holds hardly grows with the
+number of blocks. On a CPU they change nothing.
 
 Tests: tests/models/remat_test.py, tests/models/dit_test.py.
 """
