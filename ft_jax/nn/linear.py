@@ -58,7 +58,7 @@ class Linear(nn.Module):
             kernel = kernel.replace(qvalue=gathered(kernel.qvalue, *self.axes))
             y = quantised.product(x, kernel)
         else:
-            kernel = gathered(kernel.astype(dtype), *self.axes)
+            kernel = gathered(jnp.asarray(kernel, dtype), *self.axes)
             y = jnp.einsum("...c,co->...o", x, kernel)
         if self.has_variable("lora", "down"):
             down, up = (self.get_variable("lora", name).astype(dtype) for name in ("down", "up"))
