@@ -115,8 +115,8 @@ def rows(size: str) -> Iterator[comparison.Row]:
     """Forward alone, then the whole step."""
     import torch
 
-    system, chosen = system_of(size), stage2_frame.get_config("mini").optim
-    settings = build(optim.Config, {**chosen, "groups": chosen.groups.adapter})
+    system, chosen = system_of(size), stage2_frame.get_config("mini").to_dict()["optim"]
+    settings = build(optim.Config, {**chosen, "groups": chosen["groups"]["adapter"]})
     cfg, params = system.denoiser, weights(system)
     given = latents, levels, conditions = inputs(cfg, size)
     assert cfg.audio
