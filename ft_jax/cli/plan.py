@@ -73,7 +73,7 @@ def examine(settings: dict[str, Any], devices: list[Any], chip: Any) -> dict[str
     plain["model"]["denoiser"]["dit"]["remat"] = "none"
     traced, least = step.trace(), prepared(plain, devices)[0]
     counted = report.Counted(
-        program.forward(step, stage), step.executed(traced), least.executed(least.trace())
+        program.useful(step, stage), step.executed(traced), least.executed(least.trace())
     )
     lowered = step.lower(traced)
     compiled = step.compile(lowered)

@@ -58,13 +58,3 @@ def bound(chip: Chip, executed: Flops, useful: float, moved: float, exposed: flo
     memory = moved / chip.bandwidth
     step = max(arithmetic, memory) + exposed
     return Bounds(arithmetic, memory, exposed, useful / (chip.peak * step))
-
-
-def useful(forward: Flops, is_frozen: bool) -> float:
-    """Operations that a step cannot do without.
-
-    Args:
-      forward: Of the forward pass.
-      is_frozen: Whether the base is: it needs no gradients of its weights.
-    """
-    return (2 if is_frozen else 3) * forward.linear + 3 * forward.attention

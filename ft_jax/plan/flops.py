@@ -2,13 +2,11 @@
 
 A scan counts its body as often as it runs, a part under `shard_map` once per device, a Pallas call
 by the formula of its kernel, and of the kernels that the program chooses among by platform
-(ft_jax/kernels/dispatch.py) only the platform's own. That choice also tells attention from the
-linear layers, as nothing else in this program depends on the platform.
+(ft_jax/kernels/dispatch.py) only the platform's own.
 
-  Flops.linear      products outside of attention
-  Flops.attention   inside
-  Flops.narrow      of both: what contracts over at most 128 entries, half of what a matrix unit of
-                    256 x 256 holds
+  Flops.total    all products
+  Flops.narrow   of them, what contracts over at most 128 entries, half of what a matrix unit of
+                 256 x 256 holds
 
 Tests: tests/plan/flops_test.py (against the formula of the DiT and XLA's own count).
 """
@@ -34,27 +32,17 @@ KERNELS = {
 class Flops:
     """Operations (a multiplication and an addition are two) over all devices."""
 
-    linear: float = 0.0
-    attention: float = 0.0
+    total: float = 0.0
     narrow: float = 0.0
 
-    @property
-    def total(self) -> float:
-        """All of them."""
-        return self.linear + self.attention
-
     def __add__(self, other: "Flops") -> "Flops":
-        return Flops(
-            self.linear + other.linear,
-            self.attention + other.attention,
-            self.narrow + other.narrow,
-        )
+        return Flops(self.total + other.total, self.narrow + other.narrow)
 
     def __mul__(self, times: int | float) -> "Flops":
-        return Flops(self.linear * times, self.attention * times, self.narrow * times)
+        return Flops(self.total * times, self.narrow * times)
 
 
-def count(jaxpr: Any, platform: str, is_attention: bool = False) -> Flops:
+def count(jaxpr: Any, platform: str) -> Flops:
     """Operations of a jaxpr, lowered for `platform`.
 
     Raises:
@@ -68,7 +56,7 @@ def count(jaxpr: Any, platform: str, is_attention: bool = False) -> Flops:
         elif params.get("name") == exchange_lanes.__name__:
             continue
         elif name == "dot_general":
-            total += _dot(equation, is_attention)
+            total += _dot(equation)
         elif name == "conv_general_dilated":
             total += _convolution(equation)
         elif name == "pallas_call":
@@ -78,16 +66,16 @@ def count(jaxpr: Any, platform: str, is_attention: bool = False) -> Flops:
             index = chosen.get(equation.invars[0])
             branches = [branch.jaxpr for branch in params["branches"]]
             if index is not None:
-                total += count(branches[index], platform, True)
+                total += count(branches[index], platform)
             else:
-                found = [count(branch, platform, is_attention) for branch in branches]
+                found = [count(branch, platform) for branch in branches]
                 total += max(found, key=lambda flops: flops.total)
         elif name == "while" and count(params["body_jaxpr"].jaxpr, platform).total:
             raise ValueError("a while loop around a matrix product: it has no count")
         else:
             times = _times(equation)
             for inner in _inner(params):
-                total += count(inner, platform, is_attention) * times
+                total += count(inner, platform) * times
     return total
 
 
@@ -101,7 +89,7 @@ def kernel(name: str, shapes: list[tuple[int, ...]]) -> Flops:
     if products is None:
         raise ValueError(f"Pallas kernel {name!r}: no formula; known are {sorted(KERNELS)}")
     one = 2.0 * math.prod(shapes[0]) * shapes[1][-2]
-    return Flops(0.0, products[0] * one, products[1] * one)
+    return Flops(products[0] * one, products[1] * one)
 
 
 def _index(platforms: Any, platform: str) -> int:
@@ -111,13 +99,12 @@ def _index(platforms: Any, platform: str) -> int:
     return (named or rest)[0]
 
 
-def _dot(equation: Any, is_attention: bool) -> Flops:
+def _dot(equation: Any) -> Flops:
     (contracted, _), _ = equation.params["dimension_numbers"]
     left, out = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
     width = math.prod(left[axis] for axis in contracted)
     found = 2.0 * math.prod(out) * width
-    narrow = found if width <= LANES else 0.0
-    return Flops(0.0, found, narrow) if is_attention else Flops(found, 0.0, narrow)
+    return Flops(found, found if width <= LANES else 0.0)
 
 
 def _convolution(equation: Any) -> Flops:
@@ -125,7 +112,7 @@ def _convolution(equation: Any) -> Flops:
     features = kernel_shape[equation.params["dimension_numbers"].rhs_spec[0]]
     width = math.prod(kernel_shape) / features
     found = 2.0 * math.prod(equation.outvars[0].aval.shape) * width
-    return Flops(found, 0.0, found if width <= LANES else 0.0)
+    return Flops(found, found if width <= LANES else 0.0)
 
 
 def _times(equation: Any) -> int:

@@ -20,7 +20,7 @@ from ft_jax.models import wav2vec2
 from ft_jax.models.system import System
 from ft_jax.plan import flops
 from ft_jax.sharding.constrain import partitioned
-from ft_jax.training import compiler, origin, program, randomness
+from ft_jax.training import compiler, origin, program
 from ft_jax.training.loop import Config
 from ft_jax.training.stages import Stage
 
@@ -36,14 +36,12 @@ class Step:
       rules: Table that its arrays are placed by.
       jitted: The function.
       arguments: Abstract (state, frozen, batch) with shardings.
-      has_frozen: Whether weights are frozen.
     """
 
     mesh: Mesh
     rules: str
     jitted: Any
     arguments: tuple[Any, ...]
-    has_frozen: bool
 
     @property
     def platform(self) -> str:
@@ -95,19 +93,14 @@ def step(run: Config, stage: Stage, shapes: Shapes, mesh: Mesh) -> Step:
     frozen = origin.kept(planned, run.frozen_dtype)
     jitted = program.update(stage, planned, run.optim, run.seed)
     arguments = (planned.state, unflatten(frozen), batch)
-    return Step(mesh, run.mesh.rules, jitted, arguments, bool(frozen))
+    return Step(mesh, run.mesh.rules, jitted, arguments)
 
 
-def forward(made: Step, stage: Stage) -> flops.Flops:
-    """Matrix products of the loss alone, over all devices."""
+def useful(made: Step, stage: Stage) -> float:
+    """Operations that the step cannot do without, over all devices."""
     state, frozen, batch = made.arguments
-
-    def loss(params: Any, frozen: Any, batch: Any) -> Any:
-        return stage.loss(params, frozen, batch, randomness.step_key(0, 0), True)[0]
-
     with partitioned(made.mesh, made.rules):
-        traced = jax.jit(loss).trace(state.params, frozen, batch)
-    return flops.count(traced.jaxpr.jaxpr, made.platform)
+        return program.useful(stage, state.params, frozen, batch)
 
 
 def record(system: System, fields: tuple[str, ...], samples: int) -> Shapes:

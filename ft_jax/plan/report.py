@@ -24,12 +24,12 @@ class Counted:
     """Operations of a step over all devices.
 
     Attributes:
-      forward: Of the forward pass alone.
+      useful: Of these, those that it cannot do without.
       executed: Of the step.
       least: Of the same step with nothing recomputed.
     """
 
-    forward: flops.Flops
+    useful: float
     executed: flops.Flops
     least: flops.Flops
 
@@ -51,7 +51,7 @@ def report(
     samples = next(iter(made.arguments[2].values())).shape[0]
     parsed = hlo.parse(compiled.as_text())
     exchanged = collectives.find(parsed, mesh)
-    useful = bounds.useful(counted.forward, made.has_frozen)
+    useful = counted.useful / devices
     moved = traffic.moved(parsed)
     result: dict[str, Any] = {
         "program": key(lowered.as_text(), made.options),
@@ -61,7 +61,7 @@ def report(
         "samples": samples,
         "memory": _memory(compiled.memory_analysis()),
         "flops": {
-            "useful": useful / devices,
+            "useful": useful,
             "executed": counted.executed.total / devices,
             "compiled": _products(parsed),
             "recomputation": counted.executed.total / counted.least.total,
@@ -74,7 +74,7 @@ def report(
             (collectives.seconds(one, chip) for one in exchanged if not one.overlaps), 0.0
         )
         each = counted.executed * (1 / devices)
-        bound = bounds.bound(chip, each, useful / devices, moved, exposed)
+        bound = bounds.bound(chip, each, useful, moved, exposed)
         result["memory"]["share"] = result["memory"]["peak"] / chip.memory
         result["bounds"] = {
             **dataclasses.asdict(bound),

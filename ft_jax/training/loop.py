@@ -38,12 +38,12 @@ from ft_jax.sharding.constrain import partitioned
 from ft_jax.sharding.processes import agreed, is_first
 from ft_jax.training import compiler, flops, optim, origin, program, step, watch
 from ft_jax.training.interrupt import Interrupt
-from ft_jax.training.metrics import Log
+from ft_jax.training.metrics import Log, Work
 from ft_jax.training.prefetch import Prefetch
 from ft_jax.training.preview import Preview
 from ft_jax.training.stages import Stage
 from ft_jax.training.state import TrainState, averaged
-from ft_jax.training.steps import Steps
+from ft_jax.training.steps import Steps, abstract
 
 Batch = dict[str, np.ndarray]
 
@@ -173,13 +173,12 @@ def train(
         batches = Prefetch(feed.train(start), feeder)
         closing.callback(batches.close)
         first = next(batches) if left else None
-        update = _steps(run, stage, planned, (state, frozen), log)
+        update = _steps(run, stage, planned, (state, frozen), log, mesh)
         closing.callback(update.close)
         if first is not None:
             update.ahead([first[0]])
             update.ahead(feeder(batch)[0] for batch in feed.shapes())
             update.wait(first[0])
-        _expect_flops(stage, state, frozen, first, mesh, log)
         log.goodput.add("start", time.time() - began)
         log.restart_clock()
 
@@ -212,7 +211,8 @@ def train(
             waited = time.perf_counter() - asked
             with jax.transfer_guard("disallow"):
                 state, metrics = update(state, frozen, batch)
-            log.push(number, metrics, ids, waited)
+            work = Work(ids, len(next(iter(batch.values()))), update.flops(batch))
+            log.push(number, metrics, work, waited)
             reached = number + 1
             if interrupt.asked(reached):
                 break
@@ -276,25 +276,22 @@ def _placed(
 
 
 def _steps(
-    run: Config, stage: Stage, planned: origin.Plan, given: tuple[TrainState, Any], log: Log
+    run: Config,
+    stage: Stage,
+    planned: origin.Plan,
+    given: tuple[TrainState, Any],
+    log: Log,
+    mesh: Mesh,
 ) -> Steps:
+    """Steps to be compiled; where the rate of the devices is known, the log says MFU."""
     jitted = program.update(stage, planned, run.optim, run.seed)
-    around = functools.partial(partitioned, meshes.make(run.mesh), run.mesh.rules)
-    return Steps(jitted, given, compiler.step_options(), around, log.say)
-
-
-def _expect_flops(
-    stage: Stage, state: TrainState, frozen: Any, first: Any, mesh: Mesh, log: Log
-) -> None:
-    """Lets the log say MFU where the rate of the devices is known."""
-    rate = flops.peak(mesh.devices.flat[0].device_kind)
-    if first is not None and rate is not None:
-        key = jax.random.key(0)
-
-        def loss(params: Any, frozen: Any, batch: Any) -> jax.Array:
-            return stage.loss(params, frozen, batch, key, True)[0]
-
-        log.expect(flops.of_step(loss, state.params, frozen, first[0]), rate * mesh.size)
+    around = functools.partial(partitioned, mesh, run.mesh.rules)
+    rate, count = flops.peak(mesh.devices.flat[0].device_kind), None
+    if rate is not None:
+        log.expect(rate * mesh.size)
+        state, frozen = abstract(given)
+        count = functools.partial(program.useful, stage, state.params, frozen)
+    return Steps(jitted, given, compiler.step_options(), around, log.say, count)
 
 
 def _judge(

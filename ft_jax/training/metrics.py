@@ -26,11 +26,26 @@ from ft_jax.training.hosts import Hosts
 from ft_jax.training.patience import Patience
 
 
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What a step does, over all processes.
+
+    Attributes:
+      ids: Records of the batch that this process holds slices of.
+      samples: In the whole batch.
+      flops: Useful operations; 0 if nobody counted them.
+    """
+
+    ids: Sequence[str]
+    samples: int
+    flops: float = 0.0
+
+
 @dataclasses.dataclass
 class _Pending:
     step: int
     values: Mapping[str, jax.Array]
-    ids: Sequence[str]
+    work: Work
     busy: jax.Array | None  # of all hosts, at the end of a line
 
 
@@ -55,10 +70,11 @@ class Log:
         self._leads = is_first()
         self._patience = Patience(workdir, limit)
         self._sinks: list[sinks.Sink] = []
-        self._flops_share = 0.0
+        self._peak = 0.0
         self._pending: _Pending | None = None
         self._sums: dict[str, float] = {}
         self._count = self._skipped = self._samples = 0
+        self._flops = 0.0
         self._since = self._busy_since = time.perf_counter()
         self._waited = self._idle = 0.0
         self._hosts = Hosts() if jax.process_count() > 1 else None
@@ -67,22 +83,20 @@ class Log:
         if self._leads:
             self._forget_after(steps.start)
 
-    def push(
-        self, step: int, values: Mapping[str, jax.Array], ids: Sequence[str], waited: float
-    ) -> None:
+    def push(self, step: int, values: Mapping[str, jax.Array], work: Work, waited: float) -> None:
         """Takes the metrics of `step`, and digests those of the step before.
 
         Args:
           step: Number of the step that was just started.
           values: Its metrics, still on the device.
-          ids: Records in its batch.
+          work: What it does.
           waited: Seconds that were spent waiting for the batch.
 
         Raises:
           NotFiniteError: Loss or gradient of the step before, and of too many before that, are not.
         """
         busy = self._spread() if self._ends_line(step) else None
-        previous, self._pending = self._pending, _Pending(step, values, ids, busy)
+        previous, self._pending = self._pending, _Pending(step, values, work, busy)
         self._waited += waited
         self.goodput.add("data", waited)
         if previous is not None:
@@ -125,9 +139,9 @@ class Log:
         """Sends numbers to these sinks as well, and closes them at the end."""
         self._sinks += more
 
-    def expect(self, flops: float, peak: float) -> None:
-        """Says MFU from now on: useful operations of a step, and those the devices could do."""
-        self._flops_share = flops / peak
+    def expect(self, peak: float) -> None:
+        """Says MFU from now on, of `peak` operations a second that the devices could do."""
+        self._peak = peak
 
     def close(self) -> None:
         """Closes the sinks."""
@@ -142,14 +156,15 @@ class Log:
         began = time.perf_counter()
         values = {name: float(x) for name, x in jax.device_get(dict(pending.values)).items()}
         self._idle += time.perf_counter() - began
-        if self._patience.is_finite(pending.step, values, pending.ids):
+        if self._patience.is_finite(pending.step, values, pending.work.ids):
             for name, value in values.items():
                 self._sums[name] = self._sums.get(name, 0.0) + value
         else:
             self._skipped += 1
             self.say(f"step {pending.step} is not finite and changed nothing")
         self._count += 1
-        self._samples += len(pending.ids) * jax.process_count()
+        self._samples += pending.work.samples
+        self._flops += pending.work.flops
         if self._ends_line(pending.step):
             self._write_means(pending.step, pending.busy)
 
@@ -175,8 +190,8 @@ class Log:
             "samples_per_second": self._samples / seconds,
             "data_wait_share": min(self._waited / seconds, 1.0),
         }
-        if self._flops_share:
-            timing["mfu"] = self._flops_share / each
+        if self._peak:
+            timing["mfu"] = self._flops / (seconds * self._peak)
         wall = time.time()
         books = self.goodput.books(wall)
         line: dict[str, Any] = {"step": step + 1, **means, "skipped": self._skipped, **timing}
@@ -188,11 +203,12 @@ class Log:
         self.write(line)
         told = [f"step {step + 1}/{self._num_steps}", f"loss {means.get('loss', math.nan):.4f}"]
         told += [f"{each:.3f} s/step", f"{timing['samples_per_second']:.1f} samples/s"]
-        told += [f"MFU {timing['mfu']:.0%}"] if self._flops_share else []
+        told += [f"MFU {timing['mfu']:.0%}"] if self._peak else []
         told += [f"data wait {timing['data_wait_share']:.0%}", f"goodput {books['share']:.0%}"]
         told += [f"slowest {slowest['host']}"] if slowest else []
         self.say("  ".join([*told, f"{clock((self._num_steps - step - 1) * each)} left"]))
         self._sums, self._count, self._skipped, self._samples = {}, 0, 0, 0
+        self._flops = 0.0
         self._since, self._waited = now, 0.0
 
     def _lines(self) -> list[dict[str, Any]]:

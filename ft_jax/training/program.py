@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from ft_jax.training import optim, origin, step
+from ft_jax.training import flops, optim, origin, randomness, step
 from ft_jax.training.stages import Stage
 
 
@@ -24,3 +24,12 @@ def update(stage: Stage, planned: origin.Plan, cfg: optim.Config, seed: int) -> 
     )
     where = jax.tree.map(lambda leaf: leaf.sharding, planned.state)
     return jax.jit(function, donate_argnums=0, out_shardings=(where, None))
+
+
+def useful(stage: Stage, params: Any, frozen: Any, batch: Any) -> float:
+    """Operations that a step of (abstract) `params`, `frozen` and `batch` cannot do without."""
+
+    def loss(params: Any, frozen: Any, batch: Any) -> jax.Array:
+        return stage.loss(params, frozen, batch, randomness.step_key(0, 0), True)[0]
+
+    return flops.of_step(loss, params, frozen, batch)

@@ -11,7 +11,7 @@ NARROW = Chip("toy", 100.0, 1000.0, 10.0, 1.0, 128, 2)
 
 
 def test_narrow_contractions_take_twice_the_time_on_a_wide_unit_only():
-    work = Flops(150.0, 50.0, 50.0)
+    work = Flops(200.0, 50.0)
     assert bounds.bound(NARROW, work, 100.0, 0.0, 0.0).arithmetic == pytest.approx(2.0)
     assert bounds.bound(WIDE, work, 100.0, 0.0, 0.0).arithmetic == pytest.approx(2.5)
 
@@ -23,9 +23,3 @@ def test_a_step_takes_the_slower_of_arithmetic_and_memory_and_what_is_exposed():
     assert found.binding == "memory"
     assert bounds.bound(NARROW, Flops(200.0), 150.0, 10.0, 0.5).binding == "arithmetic"
     assert bounds.bound(NARROW, Flops(200.0), 150.0, 10.0, 9.0).binding == "exposed"
-
-
-def test_a_frozen_base_needs_no_gradients_of_its_weights():
-    forward = Flops(10.0, 1.0)
-    assert bounds.useful(forward, is_frozen=True) == 23
-    assert bounds.useful(forward, is_frozen=False) == 33

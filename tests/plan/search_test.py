@@ -9,6 +9,7 @@ from configs import stage1_clip
 from ft_jax.cli import plan
 from ft_jax.plan import search
 from ft_jax.plan.chips import CHIPS
+from ft_jax.sharding.rules import TABLES
 
 
 def test_every_candidate_goes_round_and_whole_weights_are_among_them():
@@ -17,7 +18,7 @@ def test_every_candidate_goes_round_and_whole_weights_are_among_them():
     for one in found:
         assert one.data * one.fsdp * one.context == 64
         assert one.samples % (2 * one.data * one.fsdp) == 0
-    assert {one.rules for one in found} == {"replicated", "fsdp"}
+    assert {one.rules for one in found} == set(TABLES)
     assert {one.remat for one in found} == set(search.KEPT)
 
 

@@ -62,6 +62,16 @@ def test_a_branch_counts_by_the_dearest():
     assert flops.of_step(loss, W, X) == 2 * FIRST
 
 
+def test_of_kernels_that_are_chosen_by_platform_the_leanest_counts():
+    def padded(x, w):
+        return (jnp.pad(x, ((0, 4), (0, 0))) @ w)[:4]
+
+    def loss(trained, x):
+        return jnp.sum(jax.lax.platform_dependent(x, trained, tpu=padded, default=jnp.matmul))
+
+    assert flops.of_step(loss, W, X) == 2 * FIRST
+
+
 def test_a_convolution_counts_its_window_and_channels():
     def loss(trained, x):
         return jnp.sum(jax.lax.conv(x, trained, (1, 1), "SAME"))

@@ -71,3 +71,12 @@ def test_what_fails_to_compile_is_raised_where_the_step_is_called(steps: Steps):
     steps.ahead([{"y": jnp.ones(1)}])
     with pytest.raises(KeyError, match="x"):
         steps(jnp.ones(()), {"y": jnp.ones(1)})
+
+
+def test_useful_operations_are_counted_for_each_shape():
+    jitted = jax.jit(lambda state, batch: state + batch["x"].sum())
+    around = contextlib.nullcontext
+    steps = Steps(jitted, (jnp.ones(()),), {}, around, print, lambda batch: 10.0 * len(batch["x"]))
+    steps.ahead([batch(2), batch(3)])
+    assert [steps.flops(batch(length)) for length in (3, 2)] == [30.0, 20.0]
+    steps.close()
