@@ -58,6 +58,7 @@ PODS = {
     "v5e": (
         "v5e:8x8",
         (
+            "mesh.rules=sliced",
             "mesh.fsdp=16",
             "mesh.context=4",
             "data.batch_size=16",

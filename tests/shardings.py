@@ -32,6 +32,7 @@ MESHES: tuple[tuple[str, Mapping[str, int]], ...] = (
     ("replicated", {"data": 2, "fsdp": 2, "context": 2}),
     ("fsdp", {"data": 2, "fsdp": 2, "context": 2}),
     ("fsdp", {"fsdp": 8, "context": 8}),
+    ("sliced", {"data": 2, "fsdp": 2, "context": 2}),
     ("fsdp", {"fsdp": 4, "tensor": 2}),
 )
 ENCODERS = ("pictures", "crops", "codec", "speech", "alignment", "face", "landmarks")

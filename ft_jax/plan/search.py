@@ -55,6 +55,7 @@ def candidates(devices: int, accumulate: int) -> list[Candidate]:
         groups = devices // context
         shared = math.gcd(groups, STATES)
         splits = [("replicated", shared), ("fsdp", groups), ("fsdp", shared)]
+        splits += [("sliced", groups)] if context > 1 else []
         for (rules, fsdp), each, remat in itertools.product(dict.fromkeys(splits), GROUPS, KEPT):
             samples = groups * each * accumulate
             found.append(Candidate(rules, groups // fsdp, fsdp, context, remat, samples))

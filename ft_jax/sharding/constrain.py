@@ -43,7 +43,7 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
 
 
 def gathered(parameter: jax.Array, *names: str) -> jax.Array:
-    """A parameter as a layer reads it: whole along the axis over which it is only stored.
+    """A parameter as a layer reads it: whole along the axes over which it is only stored.
 
     Left to itself, the compiler moves activations instead where there are few of them, such as
     those of a text. The gradient goes back in slices.
@@ -51,12 +51,11 @@ def gathered(parameter: jax.Array, *names: str) -> jax.Array:
     Raises:
       ValueError: A name is not in `ft_jax/sharding/axes.py`.
     """
-    if not any(STORAGE in split_over(name) for name in names):
+    if not any(STORAGE & set(split_over(name)) for name in names):
         return parameter
     stored = nn.logical_to_mesh_axes(names) or PartitionSpec()
-    return _gathered(
-        parameter, stored, PartitionSpec(*(a if a != STORAGE else None for a in stored))
-    )
+    whole = (None if STORAGE.intersection(_several(axes)) else axes for axes in stored)
+    return _gathered(parameter, stored, PartitionSpec(*whole))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
@@ -82,9 +81,12 @@ def split_over(name: str) -> dict[str, int]:
         raise ValueError(f"unknown logical axis {name!r}; see ft_jax/sharding/axes.py")
     if not (rules := dict(nn.get_logical_axis_rules())):
         return {}
-    axes, sizes = rules[name] or (), jax.sharding.get_abstract_mesh().shape
-    axes = (axes,) if isinstance(axes, str) else axes
-    return {axis: sizes[axis] for axis in axes if sizes[axis] > 1}
+    sizes = jax.sharding.get_abstract_mesh().shape
+    return {axis: sizes[axis] for axis in _several(rules[name]) if sizes[axis] > 1}
+
+
+def _several(axes: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (axes,) if isinstance(axes, str) else axes or ()
 
 
 def shardings(abstract: Any, mesh: Mesh, rules: str, is_read: bool = True) -> Any:
@@ -120,8 +122,7 @@ def _fitted(shape: tuple[int, ...], sharding: NamedSharding) -> NamedSharding:
     """The sharding without the axes that do not divide."""
     sizes, kept = sharding.mesh.shape, []
     for length, axes in zip(shape, sharding.spec, strict=False):
-        over = (axes,) if isinstance(axes, str) else axes or ()
-        kept.append(None if length % math.prod(sizes[axis] for axis in over) else axes)
+        kept.append(None if length % math.prod(sizes[axis] for axis in _several(axes)) else axes)
     return NamedSharding(sharding.mesh, PartitionSpec(*kept))
 
 

@@ -34,6 +34,11 @@ FSDP: Rules = (
 )
 """Weights split over fsdp x tensor, samples over data x fsdp, spatial positions over context."""
 
+SLICED: Rules = tuple(
+    (name, ("fsdp", "context") if axes == "fsdp" else axes) for name, axes in FSDP
+)
+"""The same with weights split over context as well: less memory, wider gathers (for v5e)."""
+
 REPLICATED: Rules = (
     ("embed", None),
     ("heads", None),
@@ -56,9 +61,9 @@ SPREAD: Rules = tuple(
 )
 """For what no forward pass reads beside whole weights: split over fsdp."""
 
-STORAGE = "fsdp"
-"""The axis over which parameters are only stored in slices: they are gathered to be read."""
+STORAGE = frozenset({"fsdp", "context"})
+"""The axes over which parameters are only stored in slices: they are gathered to be read."""
 
-TABLES: Mapping[str, Rules] = {"fsdp": FSDP, "replicated": REPLICATED}
-STATES: Mapping[str, Rules] = {"fsdp": FSDP, "replicated": SPREAD}
+TABLES: Mapping[str, Rules] = {"fsdp": FSDP, "sliced": SLICED, "replicated": REPLICATED}
+STATES: Mapping[str, Rules] = {**TABLES, "replicated": SPREAD}
 """By the same names: tables of the optimizer's moments and of the moving average."""

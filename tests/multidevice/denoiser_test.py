@@ -53,6 +53,7 @@ SPLITS = {
     "positions": meshes.Config(data=2, context=4),
     "everything": meshes.Config(data=1, fsdp=2, context=2, tensor=2),
     "weights two ways": meshes.Config(data=1, fsdp=4, tensor=2),
+    "weights over positions": meshes.Config(data=2, fsdp=2, context=2, rules="sliced"),
     "whole weights": meshes.Config(data=2, fsdp=2, context=2, rules="replicated"),
 }
 
