@@ -96,6 +96,10 @@ def test_a_scaled_tensor_is_found_and_named(path, factor):
         (KERNEL, 0.0035, "fault"),
         ("speech/norm/scale", 300, "warning"),
         ("speech/norm/scale", 510, "fault"),
+        ("speech/norm/bias", 60, "warning"),
+        ("speech/norm/bias", 260, "fault"),
+        ("image/positions/table", 150, "warning"),
+        ("image/positions/table", 1e-5, "fault"),
     ],
 )
 def test_outside_of_a_range_is_a_warning_and_far_outside_a_fault(path, strength, verdict):
