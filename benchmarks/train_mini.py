@@ -218,7 +218,7 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Plan, list[str]]:
     parser.add_argument("--out", type=Path, default=ROOT / "outputs" / "train_mini")
     parser.add_argument("--phases", default=",".join(PHASES), help="comma-separated; default: all")
     parser.add_argument("--size", choices=sorted(SHAPES), default="mini")
-    parser.add_argument("--clips", type=int, default=2400, help="of the training world")
+    parser.add_argument("--clips", type=int, default=4800, help="of the training world")
     parser.add_argument("--held_out", type=int, default=320, help="clips of other people")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)

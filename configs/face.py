@@ -16,7 +16,7 @@ def get_config(arg: str = "mini") -> ConfigDict:
     c = base.get_config(arg)
     c.stage = "face"
     c.num_steps = 4 if arg == "tiny" else 1200
-    c.task.persons = 512
+    c.task.persons = 2048
     c.task.crops = 2  # of each clip
     c.task.margin = 0.3
     c.task.scale = 16.0

@@ -125,8 +125,8 @@ def test_classes_beyond_the_model_are_refused():
     sound = np.zeros((1, 800), np.int16)
     with pytest.raises(UsageError, match="phonemes: 41; expected more than the highest class"):
         stage("speech").prepare({"audio": sound, "phonemes": np.array([[41]], np.int16)})
-    with pytest.raises(UsageError, match="persons: 512; expected more than the highest number"):
-        stage("face").prepare({"faces": sound, "person_index": np.array([600])})
+    with pytest.raises(UsageError, match="persons: 2048; expected more than the highest number"):
+        stage("face").prepare({"faces": sound, "person_index": np.array([3000])})
     with pytest.raises(UsageError, match="measures: 9; expected 7"):
         measures = {"measures": np.zeros((1, 2, 8)), "face_box": np.zeros((1, 2, 4))}
         stage("landmarks").prepare(measures)

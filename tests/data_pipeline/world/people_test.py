@@ -11,9 +11,9 @@ def test_a_seed_is_a_person() -> None:
 
 def test_held_out_people_are_others() -> None:
     train, held_out = people.indices("train"), people.indices("heldout")
-    assert len(train) == 240 and len(held_out) == 24 and not set(train) & set(held_out)
+    assert len(train) == 1600 and len(held_out) == 24 and not set(train) & set(held_out)
     looks = {people.person(index) for index in (*train, *held_out)}
-    assert len(looks) == 264
+    assert len(looks) == 1624
 
 
 def test_mouths_are_wide_enough_to_be_read_at_64_pixels() -> None:
