@@ -34,6 +34,7 @@ class Row:
       inputs: Arrays.
       theirs: Runs PyTorch and gives its result.
       arranged: Brings PyTorch's result to our layout.
+      carries: Whether `ours` updates its first input, a state, to its second result.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Row:
     inputs: tuple[Any, ...]
     theirs: Callable[[], Any]
     arranged: Callable[[np.ndarray], np.ndarray] = lambda x: x
+    carries: bool = False
 
 
 def drawn(*shape: int, seed: int = 0) -> np.ndarray:
@@ -101,7 +103,9 @@ def memory(run: timing.Run, theirs: timing.Run, row: Row) -> tuple[float, float]
 
     if torch_device().type == "cpu" and jax.default_backend() == "cpu":
         return rise(run), rise(theirs)
-    plan: Any = jax.jit(row.ours).lower(*row.inputs).compile().memory_analysis()
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), row.inputs)
+    program = jax.jit(row.ours, donate_argnums=0 if row.carries else ())
+    plan: Any = program.lower(*shapes).compile().memory_analysis()
     if torch_device().type == "cpu":
         return plan.temp_size_in_bytes / 2**30, rise(theirs)
     before = torch.cuda.memory_allocated()
@@ -125,7 +129,7 @@ def measured(row: Row, repeat: int) -> list[str]:
             torch.cuda.synchronize()
         return result
 
-    run, _ = timing.compiled(row.ours, *row.inputs)
+    run, _ = timing.compiled(row.ours, *row.inputs, carries=row.carries)
     found, expected = jax.tree.leaves(run())[0], row.arranged(theirs().cpu().numpy())
     error = np.abs(np.asarray(found) - expected).max() / np.abs(expected).max()
     if not error < TOLERANCE:

@@ -14,12 +14,27 @@ import numpy as np
 Run = Callable[[], Any]
 
 
-def compiled(function: Callable[..., Any], *arguments: Any) -> tuple[Run, float]:
-    """A run of `function` on `arguments` that waits for its result; seconds it took to compile."""
+def compiled(
+    function: Callable[..., Any], *arguments: Any, carries: bool = False
+) -> tuple[Run, float]:
+    """A run of `function` on `arguments` that waits for its result; seconds it took to compile.
+
+    With `carries` the first argument is a state: it is donated, and the second result is the one
+    that the next run starts from, as in training.
+    """
     began = time.perf_counter()
-    program = jax.jit(function).lower(*arguments).compile()
+    program = jax.jit(function, donate_argnums=0 if carries else ()).lower(*arguments).compile()
     seconds = time.perf_counter() - began
-    return lambda: jax.block_until_ready(program(*arguments)), seconds
+    state, *others = arguments
+
+    def run() -> Any:
+        nonlocal state
+        result = jax.block_until_ready(program(state, *others))
+        if carries:
+            state = result[1]
+        return result
+
+    return run, seconds
 
 
 def medians(runs: Mapping[str, Run], repeat: int) -> dict[str, float]:

@@ -162,8 +162,9 @@ def rows(size: str) -> Iterator[comparison.Row]:
     state = create(trained, optimizer, 0.0)
     batch = (*given, target)
     yield comparison.Row(
-        f"{size}, step", 1.2, update, (state, frozen, batch), their_update, lambda norm: norm[0]
-    )
+        f"{size}, step", 1.2, update, (state, frozen, batch), their_update, lambda norm: norm[0],
+        carries=True,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
