@@ -103,15 +103,22 @@ def _equation(
 
 
 def _scan(equation: Any, given: list[bool]) -> tuple[float, list[bool]]:
-    params = equation.params
-    consts, carries = params["num_consts"], params["num_carry"]
+    body = equation.params["jaxpr"].jaxpr
+    # Constants, carry, then slices of what has one dimension more outside; JAX 0.10 and 0.12 name
+    # their numbers differently.
+    carries = _of_same_rank(equation.outvars, body.outvars)
+    consts = _of_same_rank(equation.invars, body.invars) - carries
     state = list(given)
     while True:  # what a turn hands to the next one may flow into the carry
-        cost, result = _count(params["jaxpr"].jaxpr, state)
+        cost, result = _count(body, state)
         carry = [a or b for a, b in zip(state[consts:], result[:carries], strict=False)]
         if carry == state[consts : consts + carries]:
-            return cost * params["length"], result
+            return cost * equation.params["length"], result
         state[consts : consts + carries] = carry
+
+
+def _of_same_rank(outer: Sequence[Any], inner: Sequence[Any]) -> int:
+    return sum(a.aval.ndim == b.aval.ndim for a, b in zip(outer, inner, strict=True))
 
 
 def _product(equation: Any) -> float:
