@@ -79,7 +79,7 @@ class Config:
     stage: str  # a key of ft_jax/training/stages
     seed: int
     num_steps: int
-    init_from: str  # folder of a run, or a bundle; "" starts from chance
+    init_from: str  # a run, a checkpoint of one, or other weights; "" starts from chance
     init_require: str  # regex: parameters that init_from must have
     frozen_dtype: origin.FrozenType
     optim: optim.Config
