@@ -15,13 +15,15 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
+
+from etils import epath
 
 from ft_jax.checkpoints import bundle, weights
 from ft_jax.checkpoints.manager import Manager, Saved
 from ft_jax.checkpoints.tree import digest, fingerprint, flatten, merge, unflatten
 from ft_jax.errors import UsageError
+from ft_jax.media import file
 from ft_jax.typing import Params
 
 CHECKPOINTS, BEST = "checkpoints", "best"
@@ -72,7 +74,7 @@ def read(path: str | os.PathLike[str]) -> Source:
         or has changed.
     """
     path = os.fspath(path)
-    place = Path(path)
+    place = file.place(path)
     is_asked = place.parent.name == CHECKPOINTS and (place.name.isdigit() or place.name == BEST)
     run, asked = (place.parent.parent, place.name) if is_asked else (place, "")
     if not run.exists():
@@ -98,7 +100,7 @@ def read(path: str | os.PathLike[str]) -> Source:
     return Source(name, system, parts, base, saved.meta.get("encoders", {}))
 
 
-def _saved(run: Path, asked: str) -> Saved:
+def _saved(run: epath.Path, asked: str) -> Saved:
     """The newest good checkpoint of a run, or the one that is asked for: a step, or BEST."""
     manager = Manager(run)
     try:
@@ -172,7 +174,7 @@ def describe(source: Source, paths: list[str]) -> dict[str, Any]:
         origin = source.path
     leaves = flatten(source.parts)
     return {
-        "path": os.path.abspath(origin),
+        "path": str(file.place(origin)),
         "digest": digest({path: leaves[path] for path in paths}),
         "paths": sorted(paths),
     }

@@ -10,7 +10,8 @@ meta     JSON: step, batches consumed (all that is needed to continue the data),
          base, the metric that the best is kept by, and a checksum of every leaf that this process
          holds whole
 
-Saving is asynchronous; a directory under its final name is complete. A newest checkpoint that
+Saving is asynchronous; a directory under its final name is complete (in a bucket, which renames no
+directories, one that has `commit_success.txt`). A newest checkpoint that
 cannot be read, or whose checksums differ, is passed over with a warning that names it. Stay may the
 newest, those of every so many steps, and the best by a held-out metric.
 
@@ -21,10 +22,10 @@ import contextlib
 import dataclasses
 import logging
 import math
+import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -33,6 +34,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from ft_jax.errors import UsageError
+from ft_jax.media import file
 
 ITEMS = ("params", "ema", "rest", "meta")
 
@@ -50,7 +52,11 @@ class Manager:
     """The checkpoints of one run, in `workdir`/checkpoints."""
 
     def __init__(
-        self, workdir: str | Path, keep: int = 2, keep_every: int = 0, best: str = ""
+        self,
+        workdir: str | os.PathLike[str],
+        keep: int = 2,
+        keep_every: int = 0,
+        best: str = "",
     ) -> None:
         """Opens (and makes) the directory.
 
@@ -61,7 +67,7 @@ class Manager:
           best: And the one with the lowest metric of this name, of those saved with metrics; "":
             none.
         """
-        self.directory = Path(workdir).absolute() / "checkpoints"
+        self.directory = file.place(workdir) / "checkpoints"
         self._damaged: set[int] = set()
         self._best = best
         stay: list[Any] = [policies.LatestN(keep)]
@@ -124,6 +130,8 @@ class Manager:
         Raises:
           UsageError: There is not.
         """
+        if file.is_remote(self.directory):  # a bucket has no end
+            return
         leaves = jax.tree.leaves(dict(trees))
         needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
         free = shutil.disk_usage(self.directory).free

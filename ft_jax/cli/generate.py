@@ -110,9 +110,8 @@ def read_inputs() -> Inputs:
     out = pathlib.Path(entry.need("out", "the name of the clip to write, such as clip.mp4"))
     if given.identity:
         paths["identity"] = pathlib.Path(given.identity)
-    if (
-        given.weights and pathlib.Path(given.weights).suffix == ".safetensors"
-    ):  # others say it later
+    is_bundle = bool(given.weights) and pathlib.Path(given.weights).suffix == ".safetensors"
+    if is_bundle and not file.is_remote(given.weights):  # what others lack is said later
         file.check(pathlib.Path(given.weights), "a bundle of weights (.safetensors)")
     file.check_target(out, ".mp4")
     for name, path in paths.items():

@@ -200,6 +200,7 @@ def test_previews_are_made_when_they_are_due_from_the_average_of_that_step(tmp_p
 
     def show(self, params, step):
         shown[step] = {path: np.array(leaf) for path, leaf in flatten(params).items()}
+        return tmp_path / f"{step}.mp4"
 
     monkeypatch.setattr(loop.Preview, "__init__", lambda *arguments: None)
     monkeypatch.setattr(loop.Preview, "due", lambda self, step: step in (2, 4))
