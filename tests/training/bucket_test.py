@@ -82,13 +82,16 @@ def test_all_that_a_run_writes_is_in_the_bucket_and_nothing_stays_here(server, s
     assert not Path("gs:").exists()
 
 
-def test_a_save_that_a_kill_has_cut_off_does_not_count_and_is_made_again(server, stopped, whole):
+def test_a_save_that_a_kill_has_cut_off_does_not_count_and_is_made_again(
+    server, stopped, whole, caplog
+):
     run = copied(server, stopped, "killed")
     del server.objects["killed/checkpoints/8/commit_success.txt"]
     del server.objects["killed/system.json"]
     server.put("killed/checkpoints/8/params/manifest.ocdbt", b"half")
     feed = Feed()
     assert loop.train(settings(), Toy(), feed, run, {}).finished and feed.opened[0] == 6
+    assert "passed over" not in caplog.text
     same(final(run), whole)
 
 
@@ -150,6 +153,13 @@ def test_without_the_library_a_bucket_is_refused(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"gs://bucket/run: gcsfs is not installed; .*\[gcs\]"):
         file.place("gs://bucket/run")
+
+
+def test_what_others_write_is_seen_at_once(server):
+    folder = file.place("gs://bucket/shared")
+    for name in ("one", "two"):
+        server.put(f"shared/{name}", b"")
+        assert name in {found.name for found in folder.iterdir()}
 
 
 def test_records_in_a_bucket_are_refused():
