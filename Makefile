@@ -79,7 +79,7 @@ clean:  ## removes what make has made, .venv included
 
 .venv/.complete: .venv/.installed
 	@echo "== adding the tools of the tests: PyTorch to compare with, linter, type checker"
-	@$(PIP) --no-build-isolation --editable '.[world,convert,parity,int8,dev]'
+	@$(PIP) --no-build-isolation --editable '.[world,convert,parity,int8,gcs,dev]'
 	@echo "== adding the compiler for TPUs in a folder of its own: jax looks for a TPU where it finds it"
 	@$(PIP) --no-deps --upgrade --target .venv/tpu libtpu
 	@touch $@

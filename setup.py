@@ -17,6 +17,7 @@ REQUIRES = [
     "tensorstore>=0.1.86",
     "ml-collections>=1.1.0",
     "absl-py>=2.5",
+    "etils[epath]>=1.15.0",
     "ml-dtypes>=0.6",
     "jaxtyping>=0.3.11",
     "safetensors>=0.8.0",
@@ -61,6 +62,8 @@ EXTRAS = {
     ],
     # A frozen base in eight bits (--config.frozen_dtype=int8).
     "int8": ["qwix>=0.1.8"],
+    # Runs and weights at gs://; google-cloud-storage, which Orbax asks too, comes with it.
+    "gcs": ["gcsfs>=2026.10.1", "fsspec>=2026.9.0"],
     "tpu": ["jax[tpu]"],
     # The compiler for TPUs, for machines without one (python -m ft_jax.cli.plan). Beside it, plain
     # jax looks for a TPU at every start, unless JAX_PLATFORMS=cpu; so nothing else installs it.

@@ -32,7 +32,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.train = "full"  # what learns: adapter | lora | full, a row of optim.groups
     c.seed = 0  # of weights, data order and every draw
     c.num_steps = 4 if is_tiny else 1000
-    c.init_from = ""  # folder of an earlier run, or a bundle
+    c.init_from = ""  # an earlier run, RUN/checkpoints/STEP or /best, or other weights
     c.init_require = ""  # regex of the parameters that init_from must have
     c.frozen_dtype = "float32" if is_small else "bfloat16"  # or int8; "" keeps the stored type
 

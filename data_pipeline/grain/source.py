@@ -27,6 +27,11 @@ def read_metadata(path: str | pathlib.Path) -> dict[str, Any]:
     Raises:
         UsageError: no data set there, or written with another schema.
     """
+    if "://" in str(path):
+        raise UsageError(
+            f"{path}: ArrayRecord reads no URLs; expected a folder on this machine, where a bucket "
+            "may be mounted (Cloud Storage FUSE)"
+        )
     folder = pathlib.Path(path)
     try:
         metadata = json.loads((folder / "metadata.json").read_text())

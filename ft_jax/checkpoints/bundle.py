@@ -18,6 +18,7 @@ import numpy as np
 
 from ft_jax.checkpoints.tree import flatten, unflatten
 from ft_jax.errors import UsageError
+from ft_jax.media import file
 from ft_jax.typing import Params
 
 SHIPPED = Path(__file__).parents[1] / "assets" / "mini.safetensors"
@@ -60,9 +61,9 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Params
 
     check(path)
     try:
-        with safe_open(str(path), framework="numpy") as file:
-            metadata = file.metadata() or {}
-            leaves = {key: file.get_tensor(key) for key in file.keys()}
+        with file.on_disk(file.place(path)) as local, safe_open(local, framework="numpy") as opened:
+            metadata = opened.metadata() or {}
+            leaves = {key: opened.get_tensor(key) for key in opened.keys()}
     except (SafetensorError, OSError) as error:
         raise UsageError(f"{path}: damaged ({error}); expected a bundle (.safetensors)") from None
     if "system" not in metadata:
@@ -77,18 +78,19 @@ def is_bundle(path: str | os.PathLike[str]) -> bool:
     """Is there such a file, and not one of somebody else's weights?"""
     from safetensors import SafetensorError, safe_open
 
-    if not os.path.isfile(path) or Path(path).suffix != ".safetensors":
+    place = file.place(path)
+    if place.suffix != ".safetensors" or not place.is_file():
         return False
     try:
-        with safe_open(str(path), framework="numpy") as file:
-            return "system" in (file.metadata() or {})
+        with file.on_disk(place) as local, safe_open(local, framework="numpy") as opened:
+            return "system" in (opened.metadata() or {})
     except (SafetensorError, OSError):
         return False
 
 
 def check(path: str | os.PathLike[str]) -> None:
     """Raises a UsageError unless there is a file `path`, without reading it."""
-    if not os.path.isfile(path):
+    if not file.place(path).is_file():
         raise UsageError(f"{path}: no such file; expected a bundle (.safetensors)")
 
 

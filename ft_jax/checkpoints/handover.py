@@ -1,10 +1,11 @@
 """Weights from one phase to the next: base -> stage 1 -> stage 2 -> bundle.
 
 `read` opens a run's folder, a bundle or imported weights and gives {part: parameters}; those of
-imported weights are lazy, so that only what is taken is read. A run gives the moving average of
-what it trained, and the frozen rest from the base its checkpoint names, whose content must still
-have the hash that was noted. `fill` puts those weights where a new run's parameter tree has a leaf
-of the same path and shape, and says which leaves are left to initialise.
+imported weights are lazy, so that only what is taken is read. A run gives its newest checkpoint,
+RUN/checkpoints/STEP that one, RUN/checkpoints/best the one that `every.best` keeps: the moving
+average of what was trained, and the frozen rest from the base the checkpoint names, whose content
+must still have the hash that was noted. `fill` puts those weights where a new run's parameter tree
+has a leaf of the same path and shape, and says which leaves are left to initialise.
 
 Tests: tests/checkpoints/handover_test.py.
 """
@@ -14,14 +15,18 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from etils import epath
+
 from ft_jax.checkpoints import bundle, weights
-from ft_jax.checkpoints.manager import Manager
+from ft_jax.checkpoints.manager import Manager, Saved
 from ft_jax.checkpoints.tree import digest, fingerprint, flatten, merge, unflatten
 from ft_jax.errors import UsageError
+from ft_jax.media import file
 from ft_jax.typing import Params
+
+CHECKPOINTS, BEST = "checkpoints", "best"
 
 SYSTEM = "system.json"
 """In a run's folder: what the run adds to the configuration of the system when it is done."""
@@ -62,37 +67,58 @@ class Source:
 
 
 def read(path: str | os.PathLike[str]) -> Source:
-    """Opens a run's folder (its newest good checkpoint), a bundle file or a folder of weights.
+    """Opens a run's folder (its newest good checkpoint), one checkpoint, a bundle file or weights.
 
     Raises:
-      UsageError: Neither, nothing trained yet, or the base of the run is gone or has changed.
+      UsageError: Neither, nothing trained yet, no such checkpoint, or the base of the run is gone
+        or has changed.
     """
     path = os.fspath(path)
-    if not os.path.exists(path):
+    place = file.place(path)
+    is_asked = place.parent.name == CHECKPOINTS and (place.name.isdigit() or place.name == BEST)
+    run, asked = (place.parent.parent, place.name) if is_asked else (place, "")
+    if not run.exists():
         raise UsageError(f"{path}: no such file or folder; expected weights")
-    if os.path.isfile(path):
+    if place.is_file():
         system, parts = bundle.load(path)
         return Source(path, system, parts, None)
-    if weights.is_weights(path):
+    if not asked and weights.is_weights(path):
         system, parts = weights.load(path)
         return Source(path, system, parts, None)
-    if not (Path(path) / "checkpoints").is_dir():
+    if not (run / CHECKPOINTS).is_dir():
         raise UsageError(f"{path}: no run in this folder; expected one made by ft_jax.cli.train")
-    manager = Manager(path)
-    try:
-        saved = manager.restore()
-    finally:
-        manager.close()
-    if saved is None:
-        raise UsageError(f"{path}: no checkpoint yet; expected a run that has saved one")
+    saved = _saved(run, asked)
     (trained,) = saved.trees.values()
     system = dict(saved.meta["system"])
-    updates = Path(path) / SYSTEM
+    updates = run / SYSTEM
     if updates.exists():
         system = _updated(system, json.loads(updates.read_text()))
     base = saved.meta["base"]
     parts = merge(trained, frozen(base)) if base else trained
-    return Source(path, system, parts, base, saved.meta.get("encoders", {}))
+    # A base is named by the step: another checkpoint may be the best one later.
+    name = str(run / CHECKPOINTS / str(saved.step)) if asked else path
+    return Source(name, system, parts, base, saved.meta.get("encoders", {}))
+
+
+def _saved(run: epath.Path, asked: str) -> Saved:
+    """The newest good checkpoint of a run, or the one that is asked for: a step, or BEST."""
+    manager = Manager(run)
+    try:
+        steps = manager.steps()
+        if not steps:
+            raise UsageError(f"{run}: no checkpoint yet; expected a run that has saved one")
+        if asked:
+            step = manager.best() if asked == BEST else int(asked)
+            if step not in steps:
+                what = "this run keeps no best checkpoint" if step is None else "no such checkpoint"
+                place = run / CHECKPOINTS / asked
+                raise UsageError(f"{place}: {what}; expected one of {steps}")
+            steps = [step]
+        saved = manager.restore(steps=steps)
+    finally:
+        manager.close()
+    assert saved is not None  # there are steps, and where none can be read it has said so
+    return saved
 
 
 def check_encoders(source: Source, encoders: Mapping[str, str], name: str) -> None:
@@ -148,7 +174,7 @@ def describe(source: Source, paths: list[str]) -> dict[str, Any]:
         origin = source.path
     leaves = flatten(source.parts)
     return {
-        "path": os.path.abspath(origin),
+        "path": str(file.place(origin)),
         "digest": digest({path: leaves[path] for path in paths}),
         "paths": sorted(paths),
     }

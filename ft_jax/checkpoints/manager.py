@@ -7,9 +7,11 @@ params   the trained parameters, float32; frozen ones are never in a run's check
 ema      their moving average, if one is kept
 rest     optimizer state and step
 meta     JSON: step, batches consumed (all that is needed to continue the data), configuration,
-         base, and a checksum of every leaf that this process holds whole
+         base, the metric that the best is kept by, and a checksum of every leaf that this process
+         holds whole
 
-Saving is asynchronous; a directory under its final name is complete. A newest checkpoint that
+Saving is asynchronous; a directory under its final name is complete (in a bucket, which renames no
+directories, one that has `commit_success.txt`). A newest checkpoint that
 cannot be read, or whose checksums differ, is passed over with a warning that names it. Stay may the
 newest, those of every so many steps, and the best by a held-out metric.
 
@@ -20,10 +22,10 @@ import contextlib
 import dataclasses
 import logging
 import math
+import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -32,6 +34,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from ft_jax.errors import UsageError
+from ft_jax.media import file
 
 ITEMS = ("params", "ema", "rest", "meta")
 
@@ -49,7 +52,11 @@ class Manager:
     """The checkpoints of one run, in `workdir`/checkpoints."""
 
     def __init__(
-        self, workdir: str | Path, keep: int = 2, keep_every: int = 0, best: str = ""
+        self,
+        workdir: str | os.PathLike[str],
+        keep: int = 2,
+        keep_every: int = 0,
+        best: str = "",
     ) -> None:
         """Opens (and makes) the directory.
 
@@ -60,9 +67,9 @@ class Manager:
           best: And the one with the lowest metric of this name, of those saved with metrics; "":
             none.
         """
-        self.directory = Path(workdir).absolute() / "checkpoints"
+        self.directory = file.place(workdir) / "checkpoints"
         self._damaged: set[int] = set()
-        self._keeps_best = bool(best)
+        self._best = best
         stay: list[Any] = [policies.LatestN(keep)]
         if keep_every:
             stay.append(policies.EveryNSteps(keep_every))
@@ -110,10 +117,10 @@ class Manager:
             self._orbax.delete(step)
             self._damaged.discard(step)
         trees = {name: _off_device(tree) for name, tree in trees.items() if tree is not None}
-        meta = {**meta, "step": step, "checksums": _checksums(trees)}
+        meta = {**meta, "step": step, "checksums": _checksums(trees), "best": self._best}
         items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
         args = ocp.args.Composite(**items, meta=ocp.args.JsonSave(meta))
-        judged = dict(metrics) if metrics and self._keeps_best else None
+        judged = dict(metrics) if metrics and self._best else None
         with self._room():
             self._orbax.save(step, args=args, metrics=judged)
 
@@ -123,6 +130,8 @@ class Manager:
         Raises:
           UsageError: There is not.
         """
+        if file.is_remote(self.directory):  # a bucket has no end
+            return
         leaves = jax.tree.leaves(dict(trees))
         needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
         free = shutil.disk_usage(self.directory).free
@@ -137,13 +146,20 @@ class Manager:
         return sorted(self._orbax.all_steps(), reverse=True)
 
     def best(self) -> int | None:
-        """The step of the best checkpoint that was saved with metrics, or None."""
-        return self._orbax.best_step() if self._keeps_best else None
+        """The step of the checkpoint that stays as the best one; None if the run keeps none.
+
+        Of a folder that was opened without the name of a metric, its newest checkpoint knows it.
+        """
+        metric = self._best or self._noted_metric()
+        judged = {step: self._orbax.metrics(step) or {} for step in self.steps()} if metric else {}
+        values = {step: metrics[metric] for step, metrics in judged.items() if metric in metrics}
+        return min(values, key=values.__getitem__, default=None)
 
     def restore(
         self,
         abstract: Mapping[str, Any] | None = None,
         check: Callable[[Mapping[str, Any]], None] | None = None,
+        steps: Sequence[int] | None = None,
     ) -> Saved | None:
         """The newest checkpoint that can be read, or None.
 
@@ -152,12 +168,13 @@ class Manager:
             (`params` where there is none), as nested dictionaries of numpy arrays.
           check: Is shown the `meta` of a checkpoint before its arrays are read, and may raise a
             UsageError.
+          steps: Only the first of these that can be read; None: of all, newest first.
 
         Raises:
           UsageError: There are checkpoints, and none can be read.
         """
         failures = []
-        for step in self.steps():
+        for step in self.steps() if steps is None else steps:
             try:
                 return self._read(step, abstract, check)
             except UsageError:
@@ -194,14 +211,23 @@ class Manager:
                 f"whole one stays)"
             ) from None
 
+    def _noted_metric(self) -> str:
+        for step in self.steps():
+            with contextlib.suppress(Exception):  # damaged: `restore` passes it over as well
+                return self._note(step).get("best", "")  # not in those of earlier versions
+        return ""
+
+    def _note(self, step: int) -> Mapping[str, Any]:
+        note = ocp.args.Composite(meta=ocp.args.JsonRestore())
+        return self._orbax.restore(step, args=note)["meta"]
+
     def _read(
         self,
         step: int,
         abstract: Mapping[str, Any] | None,
         check: Callable[[Mapping[str, Any]], None] | None,
     ) -> Saved:
-        note = ocp.args.Composite(meta=ocp.args.JsonRestore())
-        meta = self._orbax.restore(step, args=note)["meta"]
+        meta = self._note(step)
         if check is not None:
             check(meta)
         names = [name for name in ITEMS[:-1] if name in meta["checksums"]]

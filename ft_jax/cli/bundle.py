@@ -3,9 +3,10 @@ r"""Puts trained parts together into one file: the form in which a system is shi
   python -m ft_jax.cli.bundle --config=configs/models.py:mini --out=outputs/encoders.safetensors \
       outputs/codec outputs/speech outputs/alignment outputs/face outputs/landmarks
 
-Arguments are folders of runs and other bundles; a part that several of them have comes from the
-last. Weights are moving averages, stored as bfloat16. Nothing in the file is ever executed. --keep
-writes some of the parameters only, such as 'denoiser/(audio|identity|motion)/.*'.
+Arguments are folders of runs (their newest checkpoint; RUN/checkpoints/STEP or RUN/checkpoints/best
+another one) and other bundles; a part that several of them have comes from the last. Weights are
+moving averages, stored as bfloat16. Nothing in the file is ever executed. --keep writes some of the
+parameters only, such as 'denoiser/(audio|identity|motion)/.*'.
 
 Tests: tests/checkpoints/handover_test.py.
 """

@@ -115,6 +115,8 @@ def parse(argv: Sequence[str]) -> list[str]:
         raise _unknown_key(error, argv) from None
     except (OSError, SyntaxError, ValueError, TypeError, ImportError) as error:
         raise _unreadable_config(error, argv) from None
+    if "out" in values and "://" in str(values["out"].value):
+        raise UsageError(f"--out={values['out'].value}: a URL; expected a name on this machine")
     return rest[1:]
 
 

@@ -38,7 +38,9 @@ flags.DEFINE_string("expression", "0.5", "How much brows, lids and cheeks move, 
 flags.DEFINE_string("body", "0.5", "How much head and shoulders move, 0 to 1.")
 flags.DEFINE_integer("seed", 0, "Of everything random; the same seed gives the same clip.")
 flags.DEFINE_float("max_seconds", None, "Animate only the beginning of longer speech.")
-flags.DEFINE_string("weights", None, "A bundle or folder of weights instead of the shipped one.")
+flags.DEFINE_string(
+    "weights", None, "A bundle, folder of weights or run instead of the shipped one."
+)
 CONFIG = entry.define_config("configs/sample.py")
 
 SHOWN_SIDE = 256  # pixels to which the frames of a small model are enlarged
@@ -108,7 +110,8 @@ def read_inputs() -> Inputs:
     out = pathlib.Path(entry.need("out", "the name of the clip to write, such as clip.mp4"))
     if given.identity:
         paths["identity"] = pathlib.Path(given.identity)
-    if given.weights and not pathlib.Path(given.weights).is_dir():  # a folder says itself
+    is_bundle = bool(given.weights) and pathlib.Path(given.weights).suffix == ".safetensors"
+    if is_bundle and not file.is_remote(given.weights):  # what others lack is said later
         file.check(pathlib.Path(given.weights), "a bundle of weights (.safetensors)")
     file.check_target(out, ".mp4")
     for name, path in paths.items():

@@ -28,7 +28,7 @@ from absl import flags
 from ft_jax.cli import entry, memory, processes
 
 _CONFIG = entry.define_config("configs/stage1_clip.py:mini")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints and log.jsonl.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, here or at gs://.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,15 +178,18 @@ def main(arguments: list[str]) -> int:
     import jax
 
     from ft_jax.errors import UsageError
+    from ft_jax.media import file
     from ft_jax.sharding import batch, mesh
     from ft_jax.training import loop
 
     if arguments:
         raise UsageError(f"{arguments[0]}: no such argument; expected flags only (see --help)")
     memory.keep()
-    workdir = entry.need("workdir", "a folder for the run")
+    workdir = file.place(entry.need("workdir", "a folder for the run"))
     # The same command again finds its compiled step here.
     jax.config.update("jax_compilation_cache_dir", f"{workdir}/compiled")
+    if file.is_remote(workdir):  # JAX writes there; XLA, whose own caches lie beside, does not
+        jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
     settings = _CONFIG.value.to_dict()
     run, stage, data = prepare(settings)
     samples = data.batch_size // run.optim.accumulate

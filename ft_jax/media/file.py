@@ -1,17 +1,63 @@
-"""Files as such: what is checked before one is read, and how one is written.
+"""Files as such: where they are, what is checked before one is read, and how one is written.
 
-`check` gives the messages for what no decoder has to look at; `replacing` makes a file appear at
-once and complete, or not at all.
+`place` makes a path of a name on this machine or in a bucket; `check` gives the messages for what
+no decoder has to look at; `replacing` makes a file appear at once and complete, or not at all.
 
-Tests: tests/media/file_test.py.
+Tests: tests/media/file_test.py, tests/training/bucket_test.py (what is in a bucket).
 """
 
 import contextlib
+import importlib.util
 import os
 import pathlib
+import tempfile
 from collections.abc import Iterator
 
+from etils import epath
+
 from ft_jax.errors import UsageError
+
+BUCKETS = "gs://"
+
+
+def place(path: str | os.PathLike[str]) -> epath.Path:
+    """A file or folder on this machine, as an absolute path, or one at gs://BUCKET/NAME.
+
+    Raises:
+      UsageError: It is a URL of another kind, or the library that reads buckets is not there.
+    """
+    text = os.fspath(path)
+    if "://" not in text:
+        return epath.Path(os.path.abspath(text))
+    if not text.startswith(BUCKETS):
+        raise UsageError(f"{text}: such places are not known; expected a path, or gs://BUCKET/NAME")
+    if importlib.util.find_spec("gcsfs") is None:
+        raise UsageError(
+            f"{text}: gcsfs is not installed; expected \"pip install 'ft_jax[gcs]'\", or a path on "
+            f"this machine"
+        )
+    from fsspec import config
+
+    # TensorStore and other processes write there too: what was listed once is not what is there.
+    config.conf["gcs"] = {**config.conf.get("gcs", {}), "use_listings_cache": False}
+    return epath.Path(text)
+
+
+def is_remote(path: str | os.PathLike[str]) -> bool:
+    """Whether a name is that of something in a bucket."""
+    return os.fspath(path).startswith(BUCKETS)
+
+
+@contextlib.contextmanager
+def on_disk(path: epath.Path) -> Iterator[pathlib.Path]:
+    """The file on this machine, for libraries that open only such; one of a bucket is copied."""
+    if not is_remote(path):
+        yield pathlib.Path(path)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = pathlib.Path(folder) / path.name
+        path.copy(copy)
+        yield copy
 
 
 def check(path: pathlib.Path, expected: str) -> None:

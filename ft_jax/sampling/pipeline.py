@@ -182,8 +182,7 @@ class Pipeline:
         Raises:
           UsageError: The file or folder is missing or holds no weights.
         """
-        path = pathlib.Path(path or bundle.SHIPPED)
-        source = handover.read(path)
+        source = handover.read(path or bundle.SHIPPED)
         made = build(system.System, source.system, source.path)
         _check_parts(made, source.parts, source.path)
         return cls(made, source.parts, cfg)

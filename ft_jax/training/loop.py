@@ -20,17 +20,18 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
+from etils import epath
 from jax.sharding import Mesh
 
 from ft_jax.checkpoints import handover
 from ft_jax.checkpoints.manager import Manager
 from ft_jax.checkpoints.tree import flatten, merge
 from ft_jax.errors import UsageError
+from ft_jax.media import file
 from ft_jax.nn import quantised
 from ft_jax.sharding import batch as sharding
 from ft_jax.sharding import mesh as meshes
@@ -39,6 +40,7 @@ from ft_jax.sharding.processes import agreed, is_first
 from ft_jax.training import compiler, flops, optim, origin, program, step, watch
 from ft_jax.training.interrupt import Interrupt
 from ft_jax.training.metrics import Log, Work
+from ft_jax.training.mirror import Mirror
 from ft_jax.training.prefetch import Prefetch
 from ft_jax.training.preview import Preview
 from ft_jax.training.stages import Stage
@@ -79,7 +81,7 @@ class Config:
     stage: str  # a key of ft_jax/training/stages
     seed: int
     num_steps: int
-    init_from: str  # folder of a run, or a bundle; "" starts from chance
+    init_from: str  # a run, a checkpoint of one, or other weights; "" starts from chance
     init_require: str  # regex: parameters that init_from must have
     frozen_dtype: origin.FrozenType
     optim: optim.Config
@@ -132,7 +134,7 @@ def train(
       run: The settings of the run.
       stage: What is trained, on what.
       feed: Its data.
-      workdir: Folder for checkpoints and log.jsonl.
+      workdir: Folder for checkpoints and log.jsonl, on this machine or at gs://.
       settings: All settings as JSON values, kept in the checkpoints.
 
     Raises:
@@ -145,11 +147,13 @@ def train(
     mesh = meshes.make(run.mesh)
 
     # 2 checkpoints, and what is looked at
-    place = Path(workdir)
+    place = file.place(workdir)
+    mirror = Mirror(place)
+    closing.callback(mirror.close)  # the last to be closed: all others write to it
     manager = Manager(place, run.every.keep, run.every.keep_every, run.every.best)
     closing.callback(manager.close)
 
-    preview = Preview(run.watch.preview, stage.system, place)
+    preview = Preview(run.watch.preview, stage.system, mirror.folder)
 
     # 3 abstract state, 4 where each array lives
     planned = origin.plan(stage, run.optim, run.num_steps, mesh, run.mesh.rules)
@@ -159,13 +163,13 @@ def train(
     state, frozen, start, meta = _weights(run, stage, planned, manager, feed.encoders)
     meta["config"] = settings
     left = range(start, run.num_steps)
-    log = Log(place, run.stage, left, run.every.log, run.watch.bad_steps, began)
+    log = Log(mirror.folder, run.stage, left, run.every.log, run.watch.bad_steps, began)
     log.say(f"step {start}/{run.num_steps} in {place}\n{origin.table(planned)}")
 
     # Logical axis names mean something from here on: unboxing parameters must not see them.
     with closing, partitioned(mesh, run.mesh.rules), Interrupt() as interrupt:
         closing.callback(log.close)
-        watching = watch.Watch(run.watch, place, log, start, settings)
+        watching = watch.Watch(run.watch, (place, mirror.folder), log, start, settings)
         closing.callback(watching.close)
 
         # 6 compile the step
@@ -203,7 +207,7 @@ def train(
                 log.settle()
                 with log.goodput.lost("preview"):
                     shown = preview.show(merge(averaged(state), frozen), number)
-                log.say(f"preview {shown}")
+                log.say(f"preview {shown.relative_to(mirror.folder)}")
                 log.restart_clock()
             watching.before(number)
             asked = time.perf_counter()
@@ -343,11 +347,11 @@ def _evaluate(
     return result
 
 
-def _finish(stage: Stage, params: Any, feed: Feed, place: Path) -> None:
+def _finish(stage: Stage, params: Any, feed: Feed, place: epath.Path) -> None:
     """Writes what the stage adds to the configuration of the system: WORKDIR/system.json."""
     changes = stage.finish(params, feed.train(0))
     if not is_first():
         return
     beside = place / f"{handover.SYSTEM}.tmp"
     beside.write_text(json.dumps(changes))
-    os.replace(beside, place / handover.SYSTEM)
+    beside.replace(place / handover.SYSTEM)

@@ -11,7 +11,6 @@ Tests: tests/training/loop_test.py, learns_test.py, quantised_test.py, tests/mul
 
 import dataclasses
 import logging
-import os
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -233,12 +232,6 @@ def table(planned: Plan) -> str:
         state = f"trained, rate x {rate:g}" if rate else "frozen"
         lines.append(f"  {module:32s} {size / 1e6:10.3f} M  {state}")
     return "\n".join(lines)
-
-
-def named(workdir: str | os.PathLike[str]) -> str:
-    """The absolute path of a folder on disk; a URL (gs://...) is left as it is."""
-    text = os.fspath(workdir)
-    return text if "://" in text else os.path.abspath(text)
 
 
 def _sizes(system: Mapping[str, Any], parts: set[str]) -> dict[str, Any]:

@@ -58,6 +58,6 @@ class Patience:
             more = ", ..." if len(records) > SHOWN else ""
             raise NotFiniteError(
                 f"step {step}: {bad[0]} is {values[bad[0]]}{before}; expected a finite number "
-                f"(records {', '.join(records[:SHOWN])}{more}; all of them: {self._path})"
+                f"(records {', '.join(records[:SHOWN])}{more}; all of them: {self._path.name})"
             )
         return False

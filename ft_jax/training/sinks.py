@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from etils import epath
+
 from ft_jax.errors import UsageError
 
 
@@ -46,8 +48,14 @@ class TensorBoard:
 class WeightsAndBiases:
     """A run of `project` by the name of the workdir; the same workdir continues the same run."""
 
-    def __init__(self, project: str, workdir: Path, settings: Any) -> None:
+    def __init__(self, project: str, place: epath.Path, workdir: Path, settings: Any) -> None:
         """Signs in as the library does by itself.
+
+        Args:
+          project: Its name.
+          place: Folder of the run, whose name it gets.
+          workdir: Where the library writes.
+          settings: Shown with the run.
 
         Raises:
           UsageError: The library is not installed.
@@ -59,13 +67,12 @@ class WeightsAndBiases:
                 f"config.watch.wandb: {project!r}, but wandb is not installed; expected "
                 f"'pip install wandb', or an empty name"
             ) from None
-        place = workdir.absolute()
         self._run = wandb.init(
             project=project,
             name=place.name,
             id=hashlib.sha256(str(place).encode()).hexdigest()[:16],
             resume="allow",
-            dir=str(place),
+            dir=str(workdir),
             config=settings,
         )
 

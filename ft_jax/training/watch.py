@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from etils import epath
 
 from ft_jax.training import preview, sinks
 from ft_jax.training.metrics import Log
@@ -39,16 +40,26 @@ class Config:
 class Watch:
     """The parts that want to know of every step."""
 
-    def __init__(self, cfg: Config, workdir: Path, log: Log, start: int, settings: Any) -> None:
+    def __init__(
+        self, cfg: Config, places: tuple[epath.Path, Path], log: Log, start: int, settings: Any
+    ) -> None:
         """Opens what is asked for; numbers of `log` also go to the sinks.
+
+        Args:
+          cfg: What that is.
+          places: Folder of the run, by which it is known, and where it writes (mirror.py).
+          log: Of the run.
+          start: Step that it continues from.
+          settings: Of the run, as JSON values.
 
         Raises:
           UsageError: A setting asks for what there is not.
         """
+        place, workdir = places
         self._profile = Profile(workdir, cfg.profile, log.settle)
         if jax.process_index() == 0:
             if cfg.wandb:
-                log.add(sinks.WeightsAndBiases(cfg.wandb, workdir, settings))
+                log.add(sinks.WeightsAndBiases(cfg.wandb, place, workdir, settings))
             if cfg.tensorboard:
                 log.add(sinks.TensorBoard(workdir, start))
         self._watchdog = Watchdog(workdir, cfg.hang_seconds)

@@ -106,3 +106,11 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
         handover.read(tmp_path)
     with pytest.raises(UsageError, match="no such file or folder"):
         handover.read(tmp_path / "nothing")
+
+
+def test_a_folder_called_checkpoints_may_hold_other_weights(tmp_path):
+    path = tmp_path / "checkpoints" / "base.safetensors"
+    bundle.save(path, SYSTEM, source("", codec__k=2.0).parts)
+    assert handover.read(path).part("codec")["k"][0] == 2.0
+    with pytest.raises(UsageError, match=r"missing\.safetensors: no such file or folder"):
+        handover.read(path.with_name("missing.safetensors"))

@@ -1,4 +1,5 @@
 import gc
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -110,7 +111,7 @@ def test_donating_the_arrays_right_after_saving_does_no_harm(manager):
 
 def hurt(manager: Manager, step: int, item: str) -> str:
     folder = manager.directory / str(step) / item
-    for file in folder.rglob("*"):
+    for file in Path(folder).rglob("*"):
         if file.is_file() and "/d/" in str(file):
             file.write_bytes(b"")
     return str(manager.directory / str(step))

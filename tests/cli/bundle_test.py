@@ -59,3 +59,11 @@ def test_keeping_nothing_is_refused(source: Path) -> None:
         "ft_jax: --keep: 'audio' matches no parameter; expected a pattern of whole paths\n"
     )
     assert not source.with_name("out.safetensors").exists()
+
+
+def test_a_url_to_write_to_is_refused(source: Path) -> None:
+    done = run(source, "--out=gs://bucket/out.safetensors")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "ft_jax: --out=gs://bucket/out.safetensors: a URL; expected a name on this machine\n"
+    )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from ft_jax.checkpoints import weights
 from ft_jax.checkpoints.tree import flatten
 from ft_jax.cli import train
 from ft_jax.lazy import Lazy
+from ft_jax.media.file import place
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTHS = {"c": 16, "i": 5, "ci": 16, "cs": 16, "ca": 16, "ce": 16} | {
@@ -90,7 +92,7 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def run(workdir: Path, count: int, flags: Sequence[str], slurm: bool = False) -> list[Any]:
+def run(workdir: Path | str, count: int, flags: Sequence[str], slurm: bool = False) -> list[Any]:
     """Runs the command in `count` processes and returns the lines of its log.
 
     Every process ends before this returns, however it ends.
@@ -115,13 +117,15 @@ def run(workdir: Path, count: int, flags: Sequence[str], slurm: bool = False) ->
                 )
             )
         said = [child.communicate(timeout=SECONDS)[1] for child in children]
+        # TensorStore tells by what it signs in to a bucket.
+        said = [re.sub(r"(?m)^.*google_auth_provider.*\n", "", text) for text in said]
     finally:
         for child in children:
             child.kill()
             child.wait()
     assert [child.returncode for child in children] == [0] * count, "\n".join(said)
     assert [bool(text) for text in said] == [index == 0 for index in range(count)], said
-    return [json.loads(line) for line in (workdir / "log.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (place(workdir) / "log.jsonl").read_text().splitlines()]
 
 
 def losses(lines: Sequence[Any]) -> list[float]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.processes import runs
+from tests.training import gcs_server
 
 # Samples over two devices, each sample over two, and the weights over two.
 EIGHT = ("--config.mesh.data=2", "--config.mesh.fsdp=2", "--config.mesh.context=2")
@@ -45,3 +46,23 @@ def test_a_sample_may_lie_on_several_processes_that_jax_finds_by_itself(
     flags = (*given, *ONE, "--config.mesh.context=2", "--config.num_steps=1")
     found = runs.losses(runs.run(tmp_path, 2, flags, slurm=True))
     np.testing.assert_allclose(found, alone[:1], rtol=1e-5)
+
+
+def test_two_processes_run_in_a_bucket_from_weights_in_it_and_find_their_compiled_step_again(
+    given: tuple[str, ...], alone: list[float], tmp_path: Path
+):
+    data, _, base = given[0], *given[1].split("=", 1)
+    with gcs_server.running() as server:
+        for path in Path(base).rglob("*"):
+            if path.is_file():
+                server.put(f"base/{path.relative_to(base)}", path.read_bytes())
+        flags = (data, "--config.init_from=gs://bucket/base", *EIGHT)
+        run = "gs://bucket/run"
+        first = runs.run(run, 2, (*flags, "--config.num_steps=2"))
+        np.testing.assert_allclose(runs.losses(first), alone[:2], rtol=1e-5)
+        compiled = server.names("run/compiled/")
+        assert compiled
+        both = runs.run(run, 2, (*flags, "--config.num_steps=3"))
+        assert both[: len(first)] == first
+        np.testing.assert_allclose(runs.losses(both), alone, rtol=1e-5)
+        assert set(server.names("run/checkpoints/")) and server.names("run/compiled/") == compiled

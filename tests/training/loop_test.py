@@ -128,6 +128,58 @@ def test_the_best_checkpoint_stays_beside_the_newest_and_every_so_many(tmp_path)
     assert best == 2 and kept == {2, 6, 10}
 
 
+def leaf(workdir: Path | str) -> np.ndarray:
+    return flatten(handover.read(workdir).parts)["denoiser/audio/bias"]
+
+
+@pytest.fixture(scope="module")
+def chosen(tmp_path_factory) -> Path:
+    """A run that gets worse after its second step, and keeps its best and all others."""
+
+    class Worse(Toy):
+        def loss(self, trained, frozen, batch, key, train):
+            value, metrics = super().loss(trained, frozen, batch, key, train)
+            return value, {
+                **metrics,
+                "moved": jnp.sum(jnp.abs(trained["denoiser"]["dit"]["kernel"])),
+            }
+
+    workdir = tmp_path_factory.mktemp("chosen")
+    every = dataclasses.replace(EVERY, evaluate=2, best="moved")
+    loop.train(settings(every=every, num_steps=6), Worse(), Feed(), workdir, {})
+    return workdir
+
+
+def test_a_checkpoint_of_a_run_is_named_by_its_step_and_the_best_by_that_word(chosen):
+    steps = {step: leaf(chosen / "checkpoints" / str(step)) for step in (2, 4, 6)}
+    assert len({x.tobytes() for x in steps.values()}) == 3
+    np.testing.assert_array_equal(leaf(chosen), steps[6])
+    np.testing.assert_array_equal(leaf(chosen / "checkpoints" / "best"), steps[2])
+
+
+def test_a_run_that_begins_at_the_best_names_it_by_its_step(chosen, tmp_path):
+    run = settings(groups=FROZEN, init_from=f"{chosen}/checkpoints/best", num_steps=2)
+    loop.train(run, Toy(), StopAfter(0), tmp_path, {})
+    base = handover.read(tmp_path).base
+    assert base is not None and base["path"] == str(chosen / "checkpoints" / "2")
+    assert loop.train(run, Toy(), Feed(), tmp_path, {}).finished  # and finds it again
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("3", r"checkpoints/3: no such checkpoint; expected one of \[8, 6, 4\]"),
+        (
+            "best",
+            r"checkpoints/best: this run keeps no best checkpoint; expected one of \[8, 6, 4\]",
+        ),
+    ],
+)
+def test_a_checkpoint_that_a_run_does_not_have_is_refused(done, name, said):
+    with pytest.raises(UsageError, match=said):
+        handover.read(done / "checkpoints" / name)
+
+
 def test_a_run_is_watched_as_its_settings_say(tmp_path, monkeypatch):
     monkeypatch.setitem(flops.PEAKS, "cpu", 1e12)
     asked = dataclasses.replace(WATCH, hang_seconds=60.0, profile=(1, 2), tensorboard=True)
@@ -148,6 +200,7 @@ def test_previews_are_made_when_they_are_due_from_the_average_of_that_step(tmp_p
 
     def show(self, params, step):
         shown[step] = {path: np.array(leaf) for path, leaf in flatten(params).items()}
+        return tmp_path / f"{step}.mp4"
 
     monkeypatch.setattr(loop.Preview, "__init__", lambda *arguments: None)
     monkeypatch.setattr(loop.Preview, "due", lambda self, step: step in (2, 4))

@@ -3,6 +3,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from etils import epath
 
 from ft_jax.errors import UsageError
 from ft_jax.training import sinks
@@ -43,7 +44,7 @@ def test_the_same_folder_continues_the_same_wandb_run(tmp_path, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
     for place in (tmp_path, tmp_path, tmp_path / "other"):
-        sink = sinks.WeightsAndBiases("faces", place, {"seed": 1})
+        sink = sinks.WeightsAndBiases("faces", epath.Path(place), tmp_path, {"seed": 1})
         sink.put(3, {"loss": 1.0})
         sink.close()
     ids = [call["id"] for call in calls]
@@ -55,7 +56,7 @@ def test_the_same_folder_continues_the_same_wandb_run(tmp_path, monkeypatch):
 def test_wandb_that_is_not_there_is_said_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UsageError, match=r"config\.watch\.wandb: 'faces', but wandb is not"):
-        sinks.WeightsAndBiases("faces", tmp_path, {})
+        sinks.WeightsAndBiases("faces", epath.Path(tmp_path), tmp_path, {})
 
 
 def test_numbers_of_a_line_are_named_by_their_path():
