@@ -6,10 +6,11 @@ printed.
 Tests: tests/cli/plan_test.py.
 """
 
+import collections
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ft_jax.plan import bounds, collectives, flops, hlo, traffic
@@ -66,6 +67,7 @@ def report(
             "compiled": _products(parsed),
             "recomputation": counted.executed.total / counted.least.total,
         },
+        "kernels": _kernels(parsed),
         "hbm_bytes": moved,
         "collectives": _table(exchanged, chip),
     }
@@ -101,6 +103,11 @@ def lines(found: Mapping[str, Any]) -> str:
         f"compiled program {work['compiled'] / 1e12:.4g}",
         f"HBM          {found['hbm_bytes'] / GIB:.2f} GiB moved",
     ]
+    for row in found["kernels"]:
+        rows.append(
+            f"attention    {row['kernel']}, {row['queries']} queries, {row['keys']} keys: "
+            f"{row['runs']} runs"
+        )
     for row in found["collectives"]:
         seconds = f", {row['seconds'] * 1e3:.2f} ms" if "seconds" in row else ""
         hidden = "hidden" if row["overlaps"] else "exposed"
@@ -149,16 +156,34 @@ def _memory(analysis: Any) -> dict[str, float]:
 
 def _products(program: hlo.Program) -> float:
     """Operations on one device, counted in the compiled program."""
-    total = 0.0
+    total = sum(times * flops.kernel(name, shapes).total for name, shapes, times in _calls(program))
+    for name, times in program.runs().items():
+        items = program.computations.get(name, ())
+        shapes = {item.name: item.shapes for item in items}
+        total += times * sum(hlo.products(item, shapes) for item in items)
+    return total
+
+
+def _calls(program: hlo.Program) -> Iterator[tuple[str, list[tuple[int, ...]], int]]:
+    """Attention kernels: name, shapes of what they are given, how often they run."""
     for name, times in program.runs().items():
         items = program.computations.get(name, ())
         shapes = {item.name: item.shapes for item in items}
         for item in items:
-            total += times * hlo.products(item, shapes)
             if item.opcode == "custom-call" and item.name.startswith(tuple(flops.KERNELS)):
-                operands = [shapes[operand][0].dims for operand in item.operands]
-                total += times * flops.kernel(item.name, operands).total
-    return total
+                yield item.name, [shapes[each][0].dims for each in item.operands], times
+
+
+def _kernels(program: hlo.Program) -> list[dict[str, Any]]:
+    """One row per kernel and lengths, as filled up to whole tiles; runs of one step."""
+    runs: dict[tuple[str, int, int], int] = collections.Counter()
+    for name, shapes, times in _calls(program):
+        kernel = next(key for key in flops.KERNELS if name.startswith(key))
+        runs[kernel, shapes[0][-2], shapes[1][-2]] += times
+    return [
+        {"kernel": kernel, "queries": queries, "keys": keys, "runs": times}
+        for (kernel, queries, keys), times in sorted(runs.items(), reverse=True)
+    ]
 
 
 def _table(found: Sequence[collectives.Collective], chip: Chip | None) -> list[dict[str, Any]]:

@@ -47,13 +47,16 @@ def test_goals_that_are_missed_stand_out():
     assert "**6.0%**" in plan.line("v6e-clip", waits) and "6.0%" in plan.line("v5e-clip", waits)
 
 
+BLOCKS = 3
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """Numbers of three blocks of 1024 on four real chips, through the command."""
     target = tmp_path_factory.mktemp("plan") / "plan.json"
-    dit = {"width": 1024, "layers": 3, "heads": 8, "mlp_width": 2048, "remat": "attention"}
+    dit = {"width": 1024, "layers": BLOCKS, "heads": 8, "mlp_width": 2048, "remat": "attention"}
     flags = [f"--config.model.denoiser.dit.{key}={value}" for key, value in dit.items()]
-    flags += ["--config.model.height=128", "--config.model.width=96", "--config.model.frames=17"]
+    flags += ["--config.model.height=128", "--config.model.width=256", "--config.model.frames=17"]
     flags += [
         "--config.mesh.fsdp=4",
         "--config.data.batch_size=4",
@@ -80,6 +83,17 @@ def test_a_small_pod_compiles_with_the_options_of_its_kind(small):
     assert small["device"] == "TPU v6 lite" and small["devices"] == 4
     assert small["memory"]["share"] < 0.85
     assert small["flops"]["compiled"] == pytest.approx(small["flops"]["executed"], rel=0.02)
+
+
+def test_the_attention_whose_result_is_kept_runs_once_there_and_its_backward_pass_is_one_kernel(
+    small,
+):
+    """640 tokens hear themselves, 512 of text, 257 of the picture, speech and identity."""
+    runs = {(row["kernel"], row["queries"], row["keys"]): row["runs"] for row in small["kernels"]}
+    own = {kernel: times for (kernel, _, keys), times in runs.items() if keys == 640}
+    assert own == {"splash_mha_fwd": BLOCKS, "splash_mha_dkv": BLOCKS}
+    backward = sum(times for (kernel, *_), times in runs.items() if kernel == "splash_mha_dkv")
+    assert backward == 5 * BLOCKS
 
 
 def test_there_weights_are_gathered_and_activations_stay(small):
