@@ -9,6 +9,7 @@ differs. Numbers in paths are `*` where all of them lie alike, and runs that lie
 Test: tests/configs_test.py.
 """
 
+import dataclasses
 import functools
 import importlib
 import math
@@ -50,6 +51,16 @@ RUNS = (
 """Every shipped config, and everything that can learn; encoders are trained in small only."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """A device as far as meshes ask; nothing is put onto it."""
+
+    id: int
+    platform: str = "cpu"
+    device_kind: str = "cpu"
+    process_index: int = 0
+
+
 def plans(name: str, size: str, learns: str) -> Iterator[origin.Plan]:
     """The abstract run of a config on each of the meshes."""
     c = importlib.import_module(f"configs.{name}").get_config(size)
@@ -58,7 +69,7 @@ def plans(name: str, size: str, learns: str) -> Iterator[origin.Plan]:
     stage.abstract = functools.cache(stage.abstract)  # tracing it is what takes long
     for rules, sizes in MESHES:
         ways = [sizes.get(axis, 1) for axis in meshes.AXES]
-        chips: Any = np.arange(math.prod(ways)).reshape(ways)  # nothing is put onto them
+        chips: Any = np.array([Chip(number) for number in range(math.prod(ways))]).reshape(ways)
         mesh = Mesh(chips, meshes.AXES, axis_types=(AxisType.Auto,) * len(ways))
         yield origin.plan(stage, run.optim, run.num_steps, mesh, rules)
 

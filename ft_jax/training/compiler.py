@@ -24,13 +24,20 @@ TPUS = (V5E, V5P, V6E, V7X)
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """One option, the kinds of devices (`device_kind`) that get it, and why."""
+    """One option, the kinds of devices (`device_kind`) that get it, and why.
+
+    Where the compiler of a later JAX refuses it for a kind, `refused` says so: {kind: version}.
+    """
 
     name: str
     value: int | bool | str
     kinds: tuple[str, ...]
     purpose: str
+    refused: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
 
+
+REFUSED = {V6E: (0, 11)}
+"""Gathers inside of products: taken with JAX 0.10 (libtpu 0.0.42), no more with 0.12 (0.0.50)."""
 
 STEP = (
     Option("xla_backend_optimization_level", 1, ("cpu",), "compiles in two thirds of the time"),
@@ -43,19 +50,25 @@ STEP = (
     ),
     Option("xla_enable_async_all_gather", True, TPUS, "weights come while the last block runs"),
     Option(
-        "xla_tpu_enable_async_collective_fusion", True, (V5E, V6E), "gathers inside of products"
+        "xla_tpu_enable_async_collective_fusion",
+        True,
+        (V5E, V6E),
+        "gathers inside of products",
+        REFUSED,
     ),
     Option(
         "xla_tpu_enable_async_collective_fusion_fuse_all_gather",
         True,
         (V5E, V6E),
         "the same; the compiler refuses it for v5p",
+        REFUSED,
     ),
     Option(
         "xla_tpu_enable_async_collective_fusion_fuse_kloop_fusions",
         True,
         (V5E, V6E),
         "gathers beside elementwise work too: what waits falls from 5 % of the arithmetic to 2 %",
+        REFUSED,
     ),
     Option(
         "xla_tpu_control_large_2nd_minor_layout_for_x16",
@@ -69,5 +82,13 @@ STEP = (
 
 def step_options(device: Any = None) -> dict[str, Any]:
     """Options for steps on such a device (default: the first one)."""
-    device = jax.devices()[0] if device is None else device
-    return {option.name: option.value for option in STEP if device.device_kind in option.kinds}
+    kind = (jax.devices()[0] if device is None else device).device_kind
+    return {
+        option.name: option.value
+        for option in STEP
+        if kind in option.kinds and not _is_refused(option, kind)
+    }
+
+
+def _is_refused(option: Option, kind: str) -> bool:
+    return kind in option.refused and jax.__version_info__ >= option.refused[kind]
