@@ -78,6 +78,11 @@ ROWS = {
 } | {
     "v5p-full": Row("stage1_clip", "v5p:4x4x4", ("train=full", *SPLIT, "data.batch_size=32")),
     "v6e-full": Row("stage1_clip", "v6e:16x16", ("train=full", *WIDE, "data.batch_size=64")),
+    "tpu7x-full": Row(
+        "stage1_clip",
+        "tpu7x:4x4x4",
+        ("train=full", "mesh.fsdp=16", "data.batch_size=256", f"{DIT}.residual=bfloat16"),
+    ),
     "v5p-720p": Row("stage1_clip", "v5p:4x4x4", (*LARGE, *SPLIT, "data.batch_size=16")),
 }
 
