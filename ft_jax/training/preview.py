@@ -2,9 +2,10 @@
 
 The denoiser is the run's averaged one, everything else comes from a bundle. It is made in a thread
 of its own, where neither the mesh of the run nor its logical axes are set, on one device: the
-denoiser must fit beside the state. One process only.
+denoiser must fit beside the state. Of several processes the first one makes it, from weights that
+all of them gather, and the others wait for it.
 
-Tests: tests/training/preview_test.py.
+Tests: tests/training/preview_test.py, tests/processes/train_test.py.
 """
 
 import concurrent.futures
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
+from orbax.checkpoint import multihost
 
 from ft_jax.checkpoints import bundle, handover
 from ft_jax.config import build
@@ -25,6 +28,7 @@ from ft_jax.sampling.pipeline import Pipeline, Request
 from ft_jax.typing import Params
 
 ENCODERS = ("codec", "speech", "text", "image", "face", "landmarks")
+PATIENCE = 3600  # seconds that other processes wait for a clip
 SHOWN_SIDE = 256  # pixels to which the frames of a small model are enlarged
 
 
@@ -66,12 +70,12 @@ class Preview:
         self._cfg, self._folder = cfg, workdir / "previews"
         if not cfg.every:
             return
-        if jax.process_count() > 1:
-            raise UsageError("watch.preview.every: several processes; expected 0 or one process")
         for name in ("picture", "speech"):
             if not getattr(cfg, name):
                 raise UsageError(f"watch.preview.{name}: not given; expected a file")
         self._picture, self._sound = image.read(cfg.picture), sound.read(cfg.speech)
+        if jax.process_index():
+            return
         source = handover.read(cfg.weights or bundle.SHIPPED)
         settings, self._encoders = handover.assemble(system, [source], ENCODERS)
         self._system = build(System, settings, source.path)
@@ -83,16 +87,23 @@ class Preview:
     def show(self, params: Params, step: int) -> Path:
         """Makes the clip of `step` from the run's parameters and says where it is.
 
+        To be called by all processes at once.
+
         Raises:
           UsageError: The run trains no denoiser.
         """
         if "denoiser" not in params:
             raise UsageError("watch.preview.every: this stage makes no clips; expected 0")
-        parts = {**self._encoders, "denoiser": jax.device_get(params["denoiser"])}
-        self._folder.mkdir(exist_ok=True)
+        denoiser = jax.tree.map(_on_first_host, params["denoiser"])
         target = self._folder / f"{step:07d}.mp4"
-        with concurrent.futures.ThreadPoolExecutor(1) as thread:
-            thread.submit(self._make, parts, target).result()
+        if jax.process_index() == 0:
+            self._folder.mkdir(exist_ok=True)
+            parts = {**self._encoders, "denoiser": denoiser}
+            with concurrent.futures.ThreadPoolExecutor(1) as thread:
+                thread.submit(self._make, parts, target).result()
+        # Not by waiting in the next step: what devices exchange has to come within seconds.
+        everyone = set(range(jax.process_count()))
+        multihost.sync_global_processes(f"preview {step}", timeout=PATIENCE, processes=everyone)
         return target
 
     def _make(self, parts: Mapping[str, Params], target: Path) -> None:
@@ -101,3 +112,10 @@ class Preview:
         clip = pipeline.generate(request)
         scale = max(1, SHOWN_SIDE // min(clip.frames.shape[1:3]))
         video.write(target, clip.frames, clip.fps, self._sound.track, scale=scale)
+
+
+def _on_first_host(leaf: Any) -> Any:
+    """The whole array in the first process; nothing in others, which take part in the gathering."""
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        leaf = multihost_utils.process_allgather(leaf, tiled=True)
+    return None if jax.process_index() else jax.device_get(leaf)

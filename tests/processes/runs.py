@@ -13,15 +13,19 @@ from typing import Any
 import jax
 import ml_dtypes
 import numpy as np
+import soundfile
+from PIL import Image
 
 from configs import stage1_clip
 from data_pipeline import schema
 from data_pipeline.build import dataset
-from ft_jax.checkpoints import weights
+from ft_jax.checkpoints import bundle, weights
 from ft_jax.checkpoints.tree import flatten
 from ft_jax.cli import train
+from ft_jax.config import to_dict
 from ft_jax.lazy import Lazy
 from ft_jax.media.file import place
+from tests.sampling import tiny_system
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTHS = {"c": 16, "i": 5, "ci": 16, "cs": 16, "ca": 16, "ce": 16} | {
@@ -83,6 +87,18 @@ def base(folder: Path) -> Path:
     lazy = {path: Lazy(x.shape, x.dtype, lambda x=x: x) for path, x in leaves.items()}
     weights.save(folder / "base", stage.system, lazy)
     return folder / "base"
+
+
+def preview(folder: Path) -> tuple[str, ...]:
+    """Flags for a clip at every step, of a picture and a third of a second of noise."""
+    made, draw = tiny_system.system(), np.random.default_rng(0)
+    parts = {name: x for name, x in tiny_system.params(made).items() if name != "denoiser"}
+    bundle.save(folder / "encoders.safetensors", to_dict(made), parts)
+    Image.fromarray(draw.integers(0, 255, (40, 50, 3), np.uint8)).save(folder / "face.png")
+    soundfile.write(folder / "speech.wav", 0.1 * draw.standard_normal(5000), 16_000)
+    files = {"weights": "encoders.safetensors", "picture": "face.png", "speech": "speech.wav"}
+    flags = (f"--config.watch.preview.{name}={folder / file}" for name, file in files.items())
+    return "--config.watch.preview.every=1", *flags
 
 
 def free_port() -> int:

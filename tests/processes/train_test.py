@@ -8,8 +8,9 @@ import pytest
 from tests.processes import runs
 from tests.training import gcs_server
 
-# Samples over two devices, each sample over two, and the weights over two.
-EIGHT = ("--config.mesh.data=2", "--config.mesh.fsdp=2", "--config.mesh.context=2")
+# Samples over four devices, each sample over two, and weights over four: of two processes, that is
+# half of them on each.
+EIGHT = ("--config.mesh.data=1", "--config.mesh.fsdp=4", "--config.mesh.context=2")
 ONE = ("--config.mesh.data=1",)
 
 
@@ -32,9 +33,12 @@ def test_two_processes_of_four_devices_give_what_one_device_gives_and_one_proces
     given: tuple[str, ...], alone: list[float], tmp_path: Path
 ):
     """The checkpoint of two processes holds whole arrays and a number of batches, nothing else."""
-    first = runs.run(tmp_path, 2, (*given, *EIGHT, "--config.num_steps=2"))
+    shown = runs.preview(tmp_path)
+    first = runs.run(tmp_path / "run", 2, (*given, *EIGHT, *shown, "--config.num_steps=2"))
+    clips = [path.name for path in (tmp_path / "run" / "previews").iterdir()]
+    assert clips == ["0000001.mp4"]  # one process makes it, from weights of which each has a half
     np.testing.assert_allclose(runs.losses(first), alone[:2], rtol=1e-5)
-    both = runs.run(tmp_path, 1, (*given, *EIGHT, "--config.num_steps=3"))
+    both = runs.run(tmp_path / "run", 1, (*given, *EIGHT, "--config.num_steps=3"))
     assert both[: len(first)] == first  # it went on, and read the batches that follow
     np.testing.assert_allclose(runs.losses(both), alone, rtol=1e-5)
 
