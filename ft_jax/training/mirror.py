@@ -85,7 +85,7 @@ class Mirror:
                 state = _state(path)  # before it is read: what comes later is another change
                 if path.is_dir() or is_beside or not state[1] or self._known.get(path) == state:
                     continue
-                (self._place / path.relative_to(self.folder)).write_bytes(path.read_bytes())
+                file.upload(self._place / path.relative_to(self.folder), path.read_bytes())
                 self._known[path] = state
             except FileNotFoundError:  # renamed or removed since it was listed
                 continue
@@ -97,7 +97,7 @@ class Mirror:
 
 def _try_to_write(place: epath.Path) -> None:
     trial = place / f".trial.{jax.process_index()}"
-    trial.write_text("")
+    file.upload(trial, b"")
     trial.unlink()
 
 
