@@ -207,7 +207,8 @@ def train(
                 log.settle()
                 with log.goodput.lost("preview"):
                     shown = preview.show(merge(averaged(state), frozen), number)
-                log.say(f"preview {shown.relative_to(mirror.folder)}")
+                if shown is not None:
+                    log.say(f"preview {shown.relative_to(mirror.folder)}")
                 log.restart_clock()
             watching.before(number)
             asked = time.perf_counter()

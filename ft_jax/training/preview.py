@@ -3,13 +3,15 @@
 The denoiser is the run's averaged one, everything else comes from a bundle. It is made in a thread
 of its own, where neither the mesh of the run nor its logical axes are set, on one device: the
 denoiser must fit beside the state. Of several processes the first one makes it, from weights that
-all of them gather, and the others wait for it.
+all of them gather, and the others wait for it. A clip that cannot be made is a warning: no run
+stops for it.
 
 Tests: tests/training/preview_test.py, tests/processes/train_test.py.
 """
 
 import concurrent.futures
 import dataclasses
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -74,9 +76,9 @@ class Preview:
             if not getattr(cfg, name):
                 raise UsageError(f"watch.preview.{name}: not given; expected a file")
         self._picture, self._sound = image.read(cfg.picture), sound.read(cfg.speech)
+        source = handover.read(cfg.weights or bundle.SHIPPED)
         if jax.process_index():
             return
-        source = handover.read(cfg.weights or bundle.SHIPPED)
         settings, self._encoders = handover.assemble(system, [source], ENCODERS)
         self._system = build(System, settings, source.path)
 
@@ -84,8 +86,8 @@ class Preview:
         """Whether a clip is to be made before `step`."""
         return self._cfg.every > 0 and step > 0 and step % self._cfg.every == 0
 
-    def show(self, params: Params, step: int) -> Path:
-        """Makes the clip of `step` from the run's parameters and says where it is.
+    def show(self, params: Params, step: int) -> Path | None:
+        """Makes the clip of `step` from the run's parameters and says where it is, if it is.
 
         To be called by all processes at once.
 
@@ -95,15 +97,18 @@ class Preview:
         if "denoiser" not in params:
             raise UsageError("watch.preview.every: this stage makes no clips; expected 0")
         denoiser = jax.tree.map(_on_first_host, params["denoiser"])
-        target = self._folder / f"{step:07d}.mp4"
+        target, failure = self._folder / f"{step:07d}.mp4", None
         if jax.process_index() == 0:
             self._folder.mkdir(exist_ok=True)
             parts = {**self._encoders, "denoiser": denoiser}
             with concurrent.futures.ThreadPoolExecutor(1) as thread:
-                thread.submit(self._make, parts, target).result()
+                failure = thread.submit(self._make, parts, target).exception()
         # Not by waiting in the next step: what devices exchange has to come within seconds.
         everyone = set(range(jax.process_count()))
         multihost.sync_global_processes(f"preview {step}", timeout=PATIENCE, processes=everyone)
+        if failure is not None:  # of the device's memory, the disk, the encoder
+            logging.warning("no preview at step %d: %s", step, failure)
+            return None
         return target
 
     def _make(self, parts: Mapping[str, Params], target: Path) -> None:

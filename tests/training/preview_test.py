@@ -54,13 +54,25 @@ def test_a_clip_with_sound_is_made_from_what_the_run_has_learned(asked, tmp_path
     learned = {"denoiser": tiny_system.denoiser_params(system.denoiser)}
     shown = Preview(asked, to_dict(system), tmp_path)
     with partitioned(meshes.make(meshes.Config(data=1)), "fsdp"):  # as within a run
-        target = shown.show(jax.tree.map(jax.numpy.asarray, learned), 12)
-    assert target == tmp_path / "previews" / "0000012.mp4"
+        made = shown.show(jax.tree.map(jax.numpy.asarray, learned), 12)
+    target = tmp_path / "previews" / "0000012.mp4"
+    assert made == target
     clip, heard = video.read(target), sound.read(target)
     assert len(clip.frames) == round(0.5 * system.fps) and clip.frames.shape[1:3] == (256, 256)
     assert heard.seconds == pytest.approx(0.5, abs=0.05)
     assert seen[0].cfg.hearing == "clip"
     jax.tree.map(np.testing.assert_array_equal, seen[0]._params["denoiser"], learned["denoiser"])
+
+
+def test_a_clip_that_cannot_be_made_is_a_warning(asked, tmp_path, monkeypatch, caplog):
+    def full(self, request):
+        raise OSError(f"no space left for {request.prompt!r}")
+
+    monkeypatch.setattr(pipeline.Pipeline, "generate", full)
+    system = tiny_system.system()
+    learned = {"denoiser": tiny_system.denoiser_params(system.denoiser)}
+    assert Preview(asked, to_dict(system), tmp_path).show(learned, 12) is None
+    assert "no preview at step 12: no space left for ''" in caplog.text
 
 
 def test_clips_are_due_every_so_many_steps_but_not_at_the_start(asked, tmp_path):
