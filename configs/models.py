@@ -26,7 +26,7 @@ def mini() -> Settings:
             "motion": _motion(128, 64),
         },
         "codec": _codec(12, 1, (0.0,) * 16, (1.0,) * 16),
-        "speech": _speech(48, 96, 3, 4, 256, (32, 8)) | {"phonemes": 41},
+        "speech": _speech(48, 96, 3, 4, 256, (32, 8)) | {"phonemes": 9 * 41},
         "text": _text("bytes", 384, 64, 2, (4, 16), 128) | {"projection": 64},
         "image": _image(64, 16, 96, 4, 4, 256) | {"projection": 64},
         "face": _face(48, (16, 32, 48, 64), (1, 1, 1, 1), 64, "group"),
@@ -48,7 +48,7 @@ def tiny() -> Settings:
             "motion": _motion(16, 8),
         },
         "codec": _codec(4, 1, (0.0,) * 16, (1.0,) * 16),
-        "speech": _speech(8, 16, 1, 2, 16, (4, 2)) | {"phonemes": 41},
+        "speech": _speech(8, 16, 1, 2, 16, (4, 2)) | {"phonemes": 9 * 41},
         "text": _text("bytes", 384, 16, 1, (2, 8), 16) | {"projection": 16},
         "image": _image(16, 8, 16, 2, 2, 16) | {"projection": 16},
         "face": _face(16, (8, 8, 8, 8), (1, 1, 1, 1), 16, "group"),
@@ -214,7 +214,9 @@ def _speech(
         "mlp_width": mlp,
         "position_kernel": position[0],
         "position_groups": position[1],
-        "phonemes": 0,  # classes of the head that only the small encoder is trained with
+        # Outputs of the head that only the small encoder is trained with: phonemes at each of the
+        # offsets of configs/speech.py.
+        "phonemes": 0,
     }
 
 

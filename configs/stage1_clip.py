@@ -19,7 +19,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c = base_i2v.get_config(arg)
     is_small = arg in base.SMALL
     c.stage = "clip"
-    c.num_steps = 4 if arg == "tiny" else (2000 if is_small else 80_000)
+    c.num_steps = 4 if arg == "tiny" else (400 if is_small else 80_000)
     c.init_require = "denoiser/dit/.*"
     c.train = "adapter"
     frozen, learns = (("denoiser/dit/.*", rate) for rate in (0.0, 1.0))
@@ -32,4 +32,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.optim.groups.lora = (frozen, ("denoiser/lora/.*", 1.0), *branches)
     c.optim.groups.full = (learns, *branches)
     c.optim.schedule.kind = "constant"
+    if is_small:  # few steps
+        c.optim.schedule.rate = 2e-3
+        c.task.noise.shift = 5.0  # where what moves is decided
     return c

@@ -19,9 +19,11 @@ def get_config(arg: str = "") -> ConfigDict:
     c = stage1_clip.get_config(arg)
     is_small = arg in base.SMALL
     c.stage = "frame"
-    c.num_steps = 4 if arg == "tiny" else (2000 if is_small else 20_000)
+    c.num_steps = 4 if arg == "tiny" else (2600 if is_small else 20_000)
     c.init_require = ".*"  # all of stage 1
     c.watch.preview.hearing = "frame"
     c.task.lip.probability = 0.8  # paper: 1 - eta
     c.optim.schedule.kind = "cosine"
+    if is_small:
+        c.task.noise.shift = 3.0  # as it is sampled
     return c

@@ -97,6 +97,7 @@ def training(plan: Plan, stage: str, config: str, init_from: Path) -> list[str]:
         "every.log": 1,
         "every.evaluate": 0,
         "every.save": 0,
+        "optim.schedule.rate": 1e-3,  # gentler than from nothing
         "optim.schedule.warmup_steps": max(1, plan.steps // 4),
     }
     flags = [f"--config.{name}={value}" for name, value in settings.items()]

@@ -6,7 +6,7 @@ The first is normalised per channel over the whole cut, so features depend on al
 cut that training saw, or overlapping pieces of one length.
 
 The small model learns to hear from phonemes: a linear head, `phonemes` in the parameter tree, that
-nothing else uses.
+nothing else uses (training/stages/speech.py).
 
 Shapes (letters: ft_jax/typing.py)
     waveform  [b x]      16 kHz mono, `normalise_waveform`d over the cut
@@ -50,7 +50,7 @@ class Config:
         mlp_width: hidden width of the feed-forward networks.
         position_kernel: taps of the positional convolution.
         position_groups: its groups.
-        phonemes: classes of the phoneme head; 0 = no head.
+        phonemes: outputs of the phoneme head; 0 = no head.
     """
 
     channels: int = 512

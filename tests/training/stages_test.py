@@ -14,7 +14,7 @@ from ft_jax.cli import train
 from ft_jax.errors import UsageError
 from ft_jax.models import face, landmarks, vae, wav2vec2
 from ft_jax.training import randomness, stages
-from ft_jax.training.stages import codec, picture
+from ft_jax.training.stages import codec, picture, speech
 
 KEY = randomness.step_key(0, 0)
 
@@ -123,7 +123,7 @@ def test_a_missing_face_box_becomes_an_empty_one():
 
 def test_classes_beyond_the_model_are_refused():
     sound = np.zeros((1, 800), np.int16)
-    with pytest.raises(UsageError, match="phonemes: 41; expected more than the highest class"):
+    with pytest.raises(UsageError, match=r"phonemes: 41 for each of .* highest class"):
         stage("speech").prepare({"audio": sound, "phonemes": np.array([[41]], np.int16)})
     with pytest.raises(UsageError, match="persons: 2048; expected more than the highest number"):
         stage("face").prepare({"faces": sound, "person_index": np.array([3000])})
@@ -140,7 +140,7 @@ def test_speech_is_varied_in_training_and_heard_as_it_is_when_judged(monkeypatch
         return jnp.zeros((wave.shape[0], 2, 4))
 
     monkeypatch.setattr(wav2vec2, "encode", encode)
-    monkeypatch.setattr(wav2vec2, "phoneme_logits", lambda *_: jnp.zeros((2, 2, 41)))
+    monkeypatch.setattr(wav2vec2, "phoneme_logits", lambda *_: jnp.zeros((2, 2, 9 * 41)))
     rng = np.random.default_rng(0)
     audio = jnp.asarray(rng.normal(0, 3000, (2, 800)), jnp.int16)
     batch = {"audio": audio, "phonemes": jnp.array([[1, 5], [2, 0]])}
@@ -150,6 +150,11 @@ def test_speech_is_varied_in_training_and_heard_as_it_is_when_judged(monkeypatch
     assert float(jnp.abs(heard[0] - heard[1]).max()) > 0.1
     for wave in heard:  # loudness never matters
         np.testing.assert_allclose(wave.std(1), 1.0, rtol=1e-3)
+
+
+def test_every_row_is_asked_for_the_phonemes_around_it():
+    found = speech.around(jnp.array([[5, 6, 7, 8]]), (-2, 0, 1))
+    np.testing.assert_array_equal(found[0], [[-1, 5, 6], [-1, 6, 7], [5, 7, 8], [6, 8, -1]])
 
 
 def test_a_caption_becomes_tokens_of_the_denoisers_length():

@@ -1,4 +1,4 @@
-"""Stage `speech`: the speech encoder learns which phoneme is spoken in every 20 ms.
+"""Stage `speech`: the speech encoder learns which phonemes are spoken in and around every 20 ms.
 
 Never trained on lips: what the denoiser later makes of its features is the denoiser's own work.
 Loudness does not matter (waveforms are normalised over the cut), so what varies here is a random
@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from ft_jax.checkpoints.tree import merge
 from ft_jax.config import to_dict
@@ -25,6 +25,14 @@ from ft_jax.training.stages import Reads, Stage
 from ft_jax.typing import Params
 
 
+def around(labels: Int[Array, "b a"], offsets: tuple[int, ...]) -> Int[Array, "b a p"]:
+    """The labels so many rows later (or earlier, below 0); -1 beyond both ends."""
+    count = labels.shape[1]
+    rows = np.add.outer(np.arange(count), offsets)
+    inside = np.broadcast_to((rows >= 0) & (rows < count), (len(labels), *rows.shape))
+    return jnp.where(inside, labels[:, rows.clip(0, count - 1)], -1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Settings of the stage."""
@@ -32,6 +40,7 @@ class Config:
     tilt: float  # largest coefficient of the first-order filter
     noise: float  # largest deviation of the noise; the waveform's is 1
     smoothing: float  # of the labels
+    offsets: tuple[int, ...]  # rows from its own for which a row has to tell the phoneme
     closed: tuple[int, ...]  # classes whose lips close; their accuracy is logged apart
 
 
@@ -45,8 +54,12 @@ class Speech(Stage):
         self.cfg, self._model = cfg, system.speech
         self.system = to_dict(system)
         self.reads = Reads("pixels", ("audio", "phonemes"))
-        if self._model.phonemes < 1:
-            raise UsageError("config.model.speech.phonemes: 0; expected the number of classes")
+        self._classes, rest = divmod(self._model.phonemes, len(cfg.offsets))
+        if rest or not self._classes:
+            raise UsageError(
+                f"config.model.speech.phonemes: {self._model.phonemes}; expected the number of "
+                f"classes times the {len(cfg.offsets)} of config.task.offsets"
+            )
 
     def init(self, key: Key[Array, ""]) -> Params:
         """{speech: parameters}."""
@@ -59,10 +72,10 @@ class Speech(Stage):
           UsageError: A label is beyond the classes of the model.
         """
         highest = int(batch["phonemes"].max())
-        if highest >= self._model.phonemes:
+        if highest >= self._classes:
             raise UsageError(
-                f"config.model.speech.phonemes: {self._model.phonemes}; expected more than the "
-                f"highest class of the data, {highest}"
+                f"config.model.speech.phonemes: {self._classes} for each of config.task.offsets; "
+                f"expected more than the highest class of the data, {highest}"
             )
         return {"audio": batch["audio"], "phonemes": batch["phonemes"].astype(np.int32)}
 
@@ -81,14 +94,18 @@ class Speech(Stage):
             wave = wav2vec2.normalise_waveform(self._varied(wave, key))
         features = wav2vec2.encode(params, self._model, wave)
         logits = wav2vec2.phoneme_logits(params, self._model, features)
-        labels = batch["phonemes"]
+        logits = logits.reshape(*features.shape[:2], len(self.cfg.offsets), self._classes)
+        labels = around(batch["phonemes"], self.cfg.offsets)
         smoothing = self.cfg.smoothing if train else 0.0
-        right = (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
+        right = jnp.argmax(logits, axis=-1) == labels
         closed = jnp.isin(labels, jnp.array(self.cfg.closed))
         metrics = {
-            "accuracy": jnp.mean(right),
-            "accuracy_closed": jnp.sum(right * closed) / jnp.maximum(jnp.sum(closed), 1),
+            "accuracy": jnp.sum(right) / jnp.sum(labels >= 0),
+            "accuracy_closed": jnp.sum(right & closed) / jnp.maximum(jnp.sum(closed), 1),
         }
+        for at, offset in enumerate(self.cfg.offsets):
+            seen = labels[..., at] >= 0
+            metrics[f"accuracy_at_{offset}"] = jnp.sum(right[..., at] & seen) / jnp.sum(seen)
         return losses.cross_entropy(logits, labels, smoothing), metrics
 
     def _varied(self, wave: Float[Array, "b x"], key: Key[Array, ""]) -> Float[Array, "b x"]:
