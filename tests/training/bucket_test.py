@@ -75,7 +75,8 @@ def test_all_that_a_run_writes_is_in_the_bucket_and_nothing_stays_here(server, s
     assert [line["step"] for line in lines if "held_out" in line] == [0, 4, 8]
     assert len(server.names("stopped/tensorboard/events")) == 2
     kept = {name.split("/")[2] for name in server.names("stopped/checkpoints/")}
-    assert kept == {"4", "6", "8"}  # others were deleted
+    # The newest three: the other is 4, or 5 where it was told to stop there.
+    assert kept in ({"4", "6", "8"}, {"5", "6", "8"})
     assert {name.split("/")[1] for name in server.names("stopped/")} == {
         "checkpoints", "log.jsonl", "system.json", "tensorboard"
     }  # fmt: skip
